@@ -139,7 +139,7 @@ fn has_room() -> bool {
     ask(UNREAD) < ask(SIZE) / 4
 }
 
-/// What is told of a file, and noted.
+/// What is reported about a file, and noted.
 struct New {
     inode: u64,
     ctime_ns: u64,
@@ -188,13 +188,13 @@ impl New {
         true
     }
 
-    /// Only what is told counts as seen: after a loss the next read is told. User space must not answer before this.
+    /// Only what is reported counts as seen: after a loss the next read is reported. User space must not answer before this.
     #[inline(always)]
     fn note(&self, counters: Counters) {
         let _ = SEEN.insert(&self.key.file, &self.ctime_ns, 0);
         let _ = READ_SEEN.insert(&self.key, &self.program, 0);
         match self.known {
-            // What it sends until user space has looked at the file is captured: the secret may be on its way already.
+            // What it sends until user space has inspected the file is captured: the secret may be on its way already.
             None => counters.set_process(
                 self.key.tgid,
                 ProcState {
@@ -205,7 +205,7 @@ impl New {
             ),
             // SAFETY: a live map value, an aligned store.
             Some(known) if self.exec_id != 0 => unsafe { (*known).exec_id = self.exec_id },
-            // What it answers is looked at anew: the file may be what it serves.
+            // What it answers is inspected anew: the file may be what it serves.
             Some(_) => renew(self.key.tgid),
         }
     }

@@ -1,4 +1,4 @@
-//! Reads of watched files. Opens are told by fanotify, whose marks no other file pays for; here every other file costs a few loads and a bit test.
+//! Reads of watched files. Opens are reported by fanotify, whose marks no other file pays for; here every other file costs a few loads and a bit test.
 
 use crate::{
     budget::renew,
@@ -125,7 +125,7 @@ pub fn maybe_watched(ino: u64) -> bool {
     }
 }
 
-/// An access told by the page cache.
+/// An access reported by the page cache.
 #[inline(always)]
 fn on_mapping(mapping: u64, how: u32) -> bool {
     on_inode::<Probed>(0, follow(mapping, field(f::MAPPING_HOST)), how, 0)
@@ -151,7 +151,7 @@ pub fn on_inode<L: Load>(file: u64, inode: u64, how: u32, content: u64) -> bool 
 }
 
 /// A file that is not watched: reported the first time it is read in this version, because it may hold a credential
-/// that nobody has told us about. Nearly always this CPU has met the file a moment ago and it ends here.
+/// that nobody has told us about. Nearly always this CPU has seen the file a moment ago and it ends here.
 #[inline(always)]
 fn unwatched<L: Load>(file: u64, inode: u64, ino: u64, how: u32, content: u64) {
     let ctime_ns = ctime_ns_by::<L>(inode);

@@ -259,7 +259,7 @@ impl Counters {
     }
 
     /// Reserves room for a record. A record that finds none is counted and takes a sequence number as well, so that
-    /// a hole tells of the loss.
+    /// a hole reports the loss.
     #[inline(always)]
     pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
         let ring = match kind {

@@ -100,7 +100,7 @@ pub fn call_getfd(ctx: FEntryContext) -> i32 {
     0
 }
 
-// The end of the same two: what they took is told at once.
+// The end of the same two: what they took is reported at once.
 #[fexit]
 pub fn called_vm_read(_: FExitContext) -> i32 {
     report_completed_call(bpf_get_current_pid_tgid());

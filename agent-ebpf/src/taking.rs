@@ -1,7 +1,7 @@
 //! What a process takes out of another one by a system call: its memory, its registers, its descriptors.
 //!
 //! A call is seen when it begins, and says nothing of its success. So what it would change in the caller is noted then,
-//! and looked at when the same thread makes its next call. Requests of ptrace need none of that: who is traced by the
+//! and inspected when the same thread makes its next call. Requests of ptrace need none of that: who is traced by the
 //! caller is on its list.
 
 use crate::{
@@ -23,15 +23,15 @@ use keytrail_abi::{
     state::counter,
 };
 
-/// Who takes out of the same process again within this time by the same method is not told of again.
+/// Who takes out of the same process again within this time by the same method is not reported again.
 const AGAIN_NS: u64 = 1_000_000_000;
-/// Calls of one program that are told of in a window of [`BUDGET_SHIFT`]: those that nothing proves, until so many were
-/// told in all, and all.
+/// Calls of one program that are reported in a window of [`BUDGET_SHIFT`]: those that nothing proves, until so many were
+/// reported in all, and all.
 const UNPROVEN_MAX: u64 = 32;
 const REPORTED_MAX: u64 = 256;
-/// No method: the entry in `ASKED` has the window, the program and how many calls of it were told in that window.
+/// No method: the entry in `ASKED` has the window, the program and how many calls of it were reported in that window.
 const SHARE: u32 = u32::MAX;
-/// Traced threads that are looked at: the newest come first.
+/// Traced threads that are inspected: the newest come first.
 const TRACED_MAX: usize = 32;
 /// Bytes compared at the beginning, in the middle and at the end of a buffer.
 const SAMPLE: usize = 16;
@@ -92,7 +92,7 @@ pub struct AskedKey {
     held: u32,
 }
 
-/// What was told last: when, of which program, and whether it was proven.
+/// What was reported last: when, of which program, and whether it was proven.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Asked {
@@ -370,7 +370,7 @@ fn begin(thread: u64, taking: &Taking) {
     }
 }
 
-/// Adds to the number of calls that are looked at.
+/// Adds to the number of calls that are inspected.
 #[inline(always)]
 pub fn count(more: u64) {
     if let Some(count) = TAKING.get_ptr_mut(0) {
@@ -425,7 +425,7 @@ fn held(number: u32) -> u32 {
     unsafe { ((*state).exec_id as u32).wrapping_add((*state).met) << 3 | (*state).state & 7 }
 }
 
-/// Was it told of this program a moment ago, with proof? Then the call need not be looked at.
+/// Was it reported for this program a moment ago, with proof? Then the call need not be inspected.
 #[inline(always)]
 fn was_proven(tgid: u32, who: &Who) -> bool {
     let Some(asked) = ASKED.get_ptr(&key(tgid, who)) else {
@@ -439,7 +439,7 @@ fn was_proven(tgid: u32, who: &Who) -> bool {
     }
 }
 
-/// Is it to be told? Notes it.
+/// Is it to be reported? Notes it.
 #[inline(always)]
 fn is_news(tgid: u32, who: &Who, proven: bool) -> bool {
     let key = key(tgid, who);
@@ -469,7 +469,7 @@ fn is_news(tgid: u32, who: &Who, proven: bool) -> bool {
     true
 }
 
-/// May this program be told of once more in this second? Whose number a call names is up to the caller, and so is what
+/// May this program be reported once more in this second? Whose number a call names is up to the caller, and so is what
 /// looks like a proof: without a bound one program could fill the ring that matters most, and wash everybody else out of
 /// what is remembered.
 #[inline(always)]

@@ -1,9 +1,9 @@
 //! Reads of files on tmpfs, which pass by the tracepoints of the page cache: where containers and services have their tokens.
 //!
-//! Told by system calls where no better hook sees them. A call is seen when it begins, so as in `taking` what it would
-//! change is noted then and looked at when the thread makes its next call: the position in the file, and its buffer. What
-//! was read is in that buffer still, and is told with the first read of a file: a mount namespace may be gone before user
-//! space can look into it.
+//! Reported by system calls where no better hook sees them. A call is seen when it begins, so as in `taking` what it would
+//! change is noted then and inspected when the thread makes its next call: the position in the file, and its buffer. What
+//! was read is in that buffer still, and is reported with the first read of a file: a mount namespace may be gone before user
+//! space can inspect it.
 
 use crate::{
     arch::{
@@ -134,7 +134,7 @@ pub extern "C" fn read_begins(regs: u64, call: u64, files: u64) -> u64 {
 
 /// The first request of `io_submit(context, number, requests)`, by words: `struct iocb` (include/uapi/linux/aio_abi.h) has the
 /// operation in the lower 16 bits of word 2 and the descriptor in its upper half, then buffer, length and offset. Zeros when
-/// it cannot be read. Further requests of the same call are not looked at.
+/// it cannot be read. Further requests of the same call are not inspected.
 #[inline(always)]
 fn request(requests: u64) -> [u64; 6] {
     let mut first = 0u64;
@@ -213,7 +213,7 @@ pub extern "C" fn read_reported(thread: u64) -> u64 {
     0
 }
 
-/// Looks at what became of the call before, and tells of it.
+/// Inspects what became of the call before, and reports it.
 #[inline(always)]
 pub fn report_completed_read(thread: u64) {
     if read_took_effect(thread) == 1 {
@@ -275,7 +275,7 @@ fn begins(regs: u64, call: u64, file: u64, number: u32) {
 }
 
 /// From where in the file a call reads, and to where in memory, by its arguments. True: to a list of places, of which the
-/// first is told.
+/// first is reported.
 #[inline(always)]
 fn find_room(regs: u64, call: u64, file: u64, reading: &mut Reading) -> bool {
     let argument1: u64 = read_or_zero(regs, field(f::REGS_ARG1));
@@ -322,7 +322,7 @@ fn find_room(regs: u64, call: u64, file: u64, reading: &mut Reading) -> bool {
     vector
 }
 
-/// Is a read of this version by this program to be told?
+/// Is a read of this version by this program to be reported?
 #[inline(always)]
 fn is_news(inode: u64, ctime_ns: u64, size: u64, tgid: u32) -> bool {
     let ino: u64 = read_or_zero(inode, field(f::INODE_INO));
@@ -389,7 +389,7 @@ fn position(file: u64, place: u64) -> u64 {
     position
 }
 
-/// While a call is looked at, fanotify's word on it is not needed: see the user side.
+/// While a call is inspected, fanotify's word on it is not needed: see the user side.
 #[inline(always)]
 fn key_of_call(inode: u64, ctime_ns: u64, tgid: u32) -> ReadKey {
     ReadKey {

@@ -110,7 +110,7 @@ fn capture(regs: u64, how: u64, tgid: u32, state: u32) {
     if target == 0 {
         return;
     }
-    // Who has executed something told of its pipes then.
+    // Who has executed something reported its pipes then.
     if target == target::PIPE
         && read_or_zero::<u32>(task, field(f::TASK_FLAGS)) & PF_FORKNOEXEC != 0
         && begins_pipe(inode, tgid as u64) != 0
@@ -349,7 +349,7 @@ fn report(file: u64, tgid: u32, target: u32) {
         );
         PAYLOADS.output::<FdTarget>(&*record, wake(Wake::Later))
     };
-    // Only what was told counts as told.
+    // Only what was reported counts as reported.
     match reported {
         Ok(()) => {
             let _ = TARGETS.insert(&key, &program, 0);

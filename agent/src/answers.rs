@@ -212,7 +212,7 @@ impl Remembered {
         Ok(found.baselines.into_iter().next())
     }
 
-    /// Waits until what was told about a baseline can be read from the disk.
+    /// Waits until a change of a baseline can be read from the disk.
     fn wait_until_applied(
         &self,
         fingerprint: &str,
@@ -240,7 +240,7 @@ impl Remembered {
             ));
         }
         Err(AnswerError::Unavailable(
-            "it was told, and is not on disk yet: see the agent's log for why the state directory cannot be written".into(),
+            "it was reported, and is not on disk yet: see the agent's log for why the state directory cannot be written".into(),
         ))
     }
 

@@ -9,7 +9,7 @@ use keytrail_proto::v1::NameSource;
 use std::path::Path;
 
 /// Watches the pods of this node and tells the engine what they are called; `None` on a host that is no node, and where names
-/// are not wanted or cannot be had at all, which is told.
+/// are not wanted or cannot be had at all, which is reported.
 pub fn start(config: &KubernetesConfig, commands: CommandSender) -> Option<Watch> {
     if !config.names {
         return None;
@@ -71,7 +71,7 @@ fn unavailable(why: &str) -> GapSeen {
 
 fn unreadable() -> GapSeen {
     GapSeen {
-        detail: "the kubelet told of a pod that could not be read: it has no name".to_owned(),
+        detail: "the kubelet reported a pod that could not be read: it has no name".to_owned(),
         remedy: "report this, with the kubelet's version".to_owned(),
         count: 1,
         ..GapSeen::new(GapReason::NamesUnavailable, boot_ns())

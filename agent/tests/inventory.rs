@@ -787,7 +787,7 @@ fn other_mount_namespaces() {
     );
 }
 
-/// Files that came with a package are another's to answer for; where that cannot be told, it is said.
+/// Files that came with a package are another's to answer for; where that cannot be determined, it is said.
 #[test]
 fn package_records_that_are_not_read_are_named() {
     let mut host = Host::new();
@@ -869,7 +869,7 @@ fn the_walk_stands_back() {
         unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, tid) >> 13 }
     };
     let host = Host::new();
-    // Long enough to be met on its way.
+    // Long enough to be seen on its way.
     for n in 0..64 {
         fs::write(
             host.path(format!("{n}.txt")),

@@ -145,7 +145,7 @@ TIME      PROCESS              ACTION        CREDENTIAL               WHERE
     for part in ["host root", "AKIAXXXXXXXXXXXXXXXX", "python3 job.py"] {
         assert!(roomy.contains(part), "{part}: {roomy}");
     }
-    // Who is not the usual one is told everywhere.
+    // Who is not the usual one is reported everywhere.
     let mut pod = read();
     pod.process.as_mut().unwrap().pod = "web-1".into();
     for width in [80, 120, 220] {
@@ -644,7 +644,7 @@ fn what_one_send_carried_is_one_block_on_a_terminal() {
     );
     assert!(lines[2].trim_start().starts_with("named in TLS"), "{text}");
     assert!(lines[3].ends_with("unknown destination"), "{text}");
-    // Another act, and one that is told alone, begin anew.
+    // Another act, and one that is reported alone, begin anew.
     assert!(lines[4].contains("python3.11[4121]") && lines[5].contains("python3.11[4121]"));
     // Who searches lines finds all of it in each.
     let text = written(&events, Format::Compact, Style::PLAIN);

@@ -1,4 +1,4 @@
-//! Held commands: nothing runs before its release, and its end is told as a shell would.
+//! Held commands: nothing runs before its release, and its end is reported as a shell would.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -31,7 +31,7 @@ fn nothing_runs_before_its_release() {
     assert!(!mark.exists());
     assert!(Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(held.release().unwrap().wait().unwrap(), Ended::Status(0));
-    // The pid that sensors were told of is the command's.
+    // The pid that sensors were told is the command's.
     assert_eq!(
         std::fs::read_to_string(&mark).unwrap().trim(),
         pid.to_string()

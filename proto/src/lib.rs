@@ -17,7 +17,7 @@ pub mod v1 {
 }
 
 impl v1::Event {
-    /// How many acts this event tells of: one, but for what is told together.
+    /// How many acts this event reports: one, but for what is reported together.
     #[must_use]
     pub fn stands_for(&self) -> u64 {
         self.repeats

@@ -282,7 +282,7 @@ impl Agent {
         // A holder's send and an open without a read are decided after 1 s of the kernel's clock.
         std::thread::sleep(Duration::from_millis(1800));
         self.sentinel();
-        // What is due is decided at the end of the turn that took a record in: of the sentinel's own that was told before.
+        // What is due is decided at the end of the turn that took a record in: of the sentinel's own that was reported before.
         self.sentinel();
     }
 

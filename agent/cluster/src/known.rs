@@ -1,4 +1,4 @@
-//! What was told of pods, whoever told it: each change goes out once.
+//! What was reported about pods, whoever reported it: each change goes out once.
 
 use keytrail_model::PodNames;
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,15 +18,15 @@ pub enum PodUpdate {
     Pod(Box<PodNames>),
     /// The pod of this uid is not here any more.
     Gone(String),
-    /// Names cannot be had at present, and why: told once until it is well again.
+    /// Names cannot be had at present, and why: reported once until it is well again.
     Trouble(String),
     /// So many pods found no room, since the last time.
     NoRoom(u64),
-    /// A pod could not be read and is left out: told once for each time that the kubelet is asked.
+    /// A pod could not be read and is left out: reported once for each time that the kubelet is asked.
     Unreadable,
 }
 
-/// Where it is told. Called on the thread of the watch; it must not wait.
+/// Where it is reported. Called on the thread of the watch; it must not wait.
 #[derive(Clone)]
 pub(crate) struct Updates(Arc<dyn Fn(PodUpdate) + Send + Sync>);
 
@@ -46,7 +46,7 @@ impl fmt::Debug for Updates {
     }
 }
 
-/// The pods that were told of, by uid, with what they were said to be called. It outlives a change of the source.
+/// The pods that were reported, by uid, with what they were said to be called. It outlives a change of the source.
 #[derive(Debug)]
 pub(crate) struct Known {
     updates: Updates,
@@ -61,7 +61,7 @@ impl Known {
         }
     }
 
-    /// A pod is here. Nothing is told if that is known.
+    /// A pod is here. Nothing is reported if that is known.
     pub async fn put(&mut self, names: PodNames) {
         if self.pods.get(&names.uid) == Some(&names) {
             return;
@@ -71,7 +71,7 @@ impl Known {
         tokio::time::sleep(PACE).await;
     }
 
-    /// As [`Known::put`], of a single change: where there is no room, that is told.
+    /// As [`Known::put`], of a single change: where there is no room, that is reported.
     pub async fn change(&mut self, names: PodNames) {
         match self.pods.len() >= MAX_PODS && !self.pods.contains_key(&names.uid) {
             true => self.no_room(1),
@@ -85,7 +85,7 @@ impl Known {
         }
     }
 
-    /// The whole of it is told: whoever is not among these uids has gone.
+    /// The whole of it is reported: whoever is not among these uids has gone.
     pub fn only(&mut self, there: &BTreeSet<String>) {
         let gone: Vec<_> = self
             .pods

@@ -25,7 +25,7 @@ use tonic_prost::ProstCodec;
 pub const PODS_SOCKET: &str = "/var/lib/kubelet/pods-api/pods-api.sock";
 const WATCH: &str = "/v1alpha1.Pods/WatchPods";
 /// By which a kubelet that can is asked for these fields only: a specification may hold secrets, and is not wanted. The others
-/// do not look at it.
+/// do not inspect it.
 const MASK_KEY: &str = "x-kubernetes-fieldmask";
 const MASK: &str = "metadata.name,metadata.namespace,metadata.uid,metadata.labels,metadata.ownerReferences,\
                     spec.serviceAccountName,spec.nodeName,status.containerStatuses,status.initContainerStatuses,\
@@ -52,7 +52,7 @@ enum Refused {
     NotSynced,
     #[error("the kubelet does not answer")]
     Silent,
-    #[error("the kubelet tells of a pod of more than 4 MiB")]
+    #[error("the kubelet reports a pod of more than 4 MiB")]
     TooLarge,
     #[error("the kubelet's watch of pods has another protocol")]
     Foreign,
@@ -185,7 +185,7 @@ fn note(standing: &Standing, refused: &Refused) {
 impl Changes {
     async fn follow(mut self, known: &mut Known, standing: &Standing) -> Result<(), Refused> {
         let mut kinds = Kinds::default();
-        // What is there, until all of it was told, and what of it found no room.
+        // What is there, until all of it was reported, and what of it found no room.
         let mut beginning = Some((BTreeSet::new(), 0));
         let mut readable = true;
         let mut event = self.first;

@@ -91,7 +91,7 @@ pub(crate) struct Runtime {
     socket: PathBuf,
     /// Of containers that are there, what images they have.
     images: BTreeMap<String, ContainerStatus>,
-    /// Pods that found no room, as last told.
+    /// Pods that found no room, as last reported.
     unkept: u64,
 }
 

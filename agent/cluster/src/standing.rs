@@ -43,7 +43,7 @@ struct State {
     sources: Vec<SourceStatus>,
     /// Those that refuse since they are not there at all.
     absent: BTreeSet<Source>,
-    /// That nobody serves was told.
+    /// That nobody serves was reported.
     troubled: bool,
     /// Somebody did once.
     served: bool,
@@ -101,7 +101,7 @@ impl Standing {
         }
     }
 
-    /// `source` does not serve. It is told when nobody does; not where there is no socket of anybody (`absent`), never
+    /// `source` does not serve. It is reported when nobody does; not where there is no socket of anybody (`absent`), never
     /// was one, and nobody else can be asked: such a host has no names to miss.
     pub fn refused(&self, source: Source, why: &str, absent: bool) {
         let mut state = self.lock();

@@ -116,7 +116,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed and told when it happened.
+            // A panic of the thread was printed and reported when it happened.
             let _ = thread.join();
         }
     }

@@ -57,7 +57,7 @@ struct Received(Receiver<PodUpdate>);
 
 impl Received {
     fn pod(&self) -> PodNames {
-        match self.0.recv_timeout(PATIENCE).expect("nothing was told") {
+        match self.0.recv_timeout(PATIENCE).expect("nothing was reported") {
             PodUpdate::Pod(names) => {
                 assert!(!format!("{names:?}").contains(SECRET));
                 *names
@@ -68,7 +68,7 @@ impl Received {
 
     /// The next one, in short.
     fn next(&self) -> String {
-        match self.0.recv_timeout(PATIENCE).expect("nothing was told") {
+        match self.0.recv_timeout(PATIENCE).expect("nothing was reported") {
             PodUpdate::Pod(names) => {
                 assert!(!format!("{names:?}").contains(SECRET));
                 format!("pod {} {}", &names.uid[..8], names.name)
@@ -243,8 +243,8 @@ fn pods_of_the_same_name_are_distinguished() {
     assert_ne!(one.containers[0].id, two.containers[0].id);
 }
 
-/// After a restart a kubelet does not know all of its pods, and says so: what it told before holds meanwhile, and then what has
-/// gone is told as well.
+/// After a restart a kubelet does not know all of its pods, and says so: what it reported before holds meanwhile, and then what has
+/// gone is reported as well.
 #[test]
 fn a_kubelet_that_is_not_synced_is_waited_for() {
     let (_dir, socket) = scratch();
@@ -266,7 +266,7 @@ fn a_kubelet_that_is_not_synced_is_waited_for() {
     received.nothing_more();
 }
 
-/// One pod that cannot be read costs its own name, and is told once.
+/// One pod that cannot be read costs its own name, and is reported once.
 #[test]
 fn a_pod_that_cannot_be_read_is_left_out() {
     let (_dir, socket) = scratch();
@@ -317,7 +317,7 @@ fn what_is_too_large_is_not_read() {
     let (_watch, received) = watch(only(&socket));
     received.all(&[
         "pod 00000001 one",
-        "trouble the kubelet tells of a pod of more",
+        "trouble the kubelet reports a pod of more",
     ]);
     let mut pods = 0;
     let lacking = loop {
@@ -357,7 +357,7 @@ fn details_that_are_no_base64_end_nothing() {
     received.nothing_more();
 }
 
-/// Whatever fails: that names do not come any more is told.
+/// Whatever fails: that names do not come any more is reported.
 #[test]
 fn a_watch_that_panics_says_so() {
     let (_dir, socket) = scratch();
@@ -372,7 +372,7 @@ fn a_watch_that_panics_says_so() {
     assert!(!sources[0].serves && !sources[0].reason.is_empty());
 }
 
-/// The API server is asked while the kubelet cannot be, and what is wrong with both is told if nobody serves. When the socket
+/// The API server is asked while the kubelet cannot be, and what is wrong with both is reported if nobody serves. When the socket
 /// comes, and when it comes again, names are the kubelet's.
 #[test]
 fn a_socket_may_go_and_come_back() {

@@ -184,9 +184,9 @@ fn change(kind: &str, object: &str) -> String {
     format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
 }
 
-/// What was told, in short; troubles and lacks of room by their first word.
+/// What was reported, in short; troubles and lacks of room by their first word.
 fn next(received: &Receiver<PodUpdate>) -> String {
-    match received.recv_timeout(PATIENCE).expect("nothing was told") {
+    match received.recv_timeout(PATIENCE).expect("nothing was reported") {
         PodUpdate::Pod(names) => {
             assert!(!format!("{names:?}").contains("hunter2"));
             format!("pod {} {}", &names.uid[..8], names.name)
@@ -275,8 +275,8 @@ fn pods_come_change_and_go() {
     assert!(began.elapsed() < PATIENCE / 2);
 }
 
-/// The server ends each watch after a while: the next goes on from the last version, bookmarks included, and nothing is told
-/// twice. After 410 everything is asked for anew, and what has gone meanwhile is told.
+/// The server ends each watch after a while: the next goes on from the last version, bookmarks included, and nothing is reported
+/// twice. After 410 everything is asked for anew, and what has gone meanwhile is reported.
 #[test]
 fn watches_end_and_go_on() {
     let api = Api::start(|n, path, stream| match n {

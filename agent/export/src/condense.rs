@@ -1,7 +1,7 @@
 //! Gaps beside what was asked for, without drowning it.
 //!
 //! A filter must not make a blind spot silent, so gaps pass those on credentials, processes and hosts. But a busy host
-//! has hundreds of the same: the first of a reason is told as it is, and the rest together, with their count, before
+//! has hundreds of the same: the first of a reason is reported as it is, and the rest together, with their count, before
 //! the next event that was asked for, and at most once a minute.
 
 use keytrail_proto::v1::Gap;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long the same is kept back when nothing else comes.
 const TOGETHER: Duration = Duration::from_secs(60);
 
-/// Which gaps were told, and what came since. Bounded by the number of reasons and signals there are.
+/// Which gaps were reported, and what came since. Bounded by the number of reasons and signals there are.
 #[derive(Debug, Default)]
 pub struct Condense {
     reported: BTreeMap<(i32, i32), Held>,
@@ -25,7 +25,7 @@ struct Held {
 }
 
 impl Condense {
-    /// Whether this one is told as it is; otherwise it is kept and counted.
+    /// Whether this one is reported as it is; otherwise it is kept and counted.
     pub fn is_first(&mut self, gap: &Gap, now: Instant) -> bool {
         let key = (gap.reason, gap.signal);
         let Some(held) = self.reported.get_mut(&key) else {
@@ -120,7 +120,7 @@ mod tests {
             (reported[0].from.unwrap().seconds, reported[0].to.unwrap().seconds),
             (2, 300)
         );
-        assert!(condense.all(now).is_empty(), "told once");
+        assert!(condense.all(now).is_empty(), "reported once");
         assert!(!condense.is_first(&gap(1, 1, 301), now));
         let reported = condense.all(now);
         assert_eq!((reported.len(), reported[0].detail.as_str()), (1, "at 301"));

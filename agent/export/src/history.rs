@@ -1,4 +1,4 @@
-//! The events of before: what a reader that comes late can still be told.
+//! The events of before: what a reader that comes late can still be given.
 
 use super::filter::EventFilter;
 use keytrail_model::{EventKind, GapReason};

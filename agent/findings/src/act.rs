@@ -1,4 +1,4 @@
-//! Which findings tell of one act: a script that gathers keys, packs and sends them makes several, and whoever reads them wants
+//! Which findings report one act: a script that gathers keys, packs and sends them makes several, and whoever reads them wants
 //! to know that it was one.
 
 use crate::facts::ProcessFacts;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 const MOST_CONDITION: usize = 4096;
 const MOST_TEXT: usize = 1024;
 
-/// What a finding is about, so that the same again is counted and not told again.
+/// What a finding is about, so that the same again is counted and not reported again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -30,7 +30,7 @@ pub enum Subject {
     Gap,
 }
 
-/// Of what a finding is told once, and counted from then on.
+/// Of what a finding is reported once, and counted from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Once {

@@ -61,7 +61,7 @@ const LEAKS: &[&str] = &[
     "wrong-protocol",
     "written-to-log-or-terminal",
 ];
-/// A finding that was not made again for so long is told again.
+/// A finding that was not made again for so long is reported again.
 const AGAIN_NS: i64 = 24 * 3_600 * 1_000_000_000;
 
 /// A finding that was made again.
@@ -118,7 +118,7 @@ impl Remembered for Sends {
     }
 }
 
-/// Where a process sent something first after it had met a credential.
+/// Where a process sent something first after it had obtained a credential.
 #[derive(Default)]
 struct FirstPlace(String);
 
@@ -168,7 +168,7 @@ impl Changed {
         }
     }
 
-    /// What was never handed out, and is gone, need not be told.
+    /// What was never handed out, and is gone, need not be reported.
     fn forget(&mut self, fingerprint: &str) {
         if let Some(number) = self.numbers.remove(fingerprint) {
             self.order.remove(&number);
@@ -692,7 +692,7 @@ impl Stage {
         }
     }
 
-    /// What found no room, and was not told yet.
+    /// What found no room, and was not reported yet.
     pub fn dropped(&mut self) -> &mut Dropped {
         &mut self.dropped
     }

@@ -1,6 +1,6 @@
 //! Who reads another process's environment or memory through /proc: a fanotify group with one mark on each procfs.
 //!
-//! There is one procfs for each pid namespace, so a container's has a mark of its own. The kernel tells of every read
+//! There is one procfs for each pid namespace, so a container's has a mark of its own. The kernel reports every read
 //! of every file in it; all but `environ` and `mem` are dropped here by name, after one readlink. Opening is not reading:
 //! only accesses are asked for.
 
@@ -52,14 +52,14 @@ pub struct Drained {
     pub gone: usize,
 }
 
-/// fanotify_init(2), since Linux 6.13: an event whose file cannot be opened is told with the error in place of the
+/// fanotify_init(2), since Linux 6.13: an event whose file cannot be opened is reported with the error in place of the
 /// descriptor, and so with its reader.
 const FAN_REPORT_FD_ERROR: libc::c_uint = 0x2000;
 
 /// The group.
 pub struct ProcReads {
     group: OwnedFd,
-    /// Readers of what cannot be opened any more are told, too.
+    /// Readers of what cannot be opened any more are reported, too.
     errors_reported: bool,
     /// Reads by this process are not reported: the agent's own.
     own: u32,
@@ -110,7 +110,7 @@ impl ProcReads {
         fanotify::change_mark(&self.group, action, libc::FAN_ACCESS, mount)
     }
 
-    /// Reads a byte of this process's own memory: is that told?
+    /// Reads a byte of this process's own memory: is that reported?
     ///
     /// # Errors
     /// The memory cannot be read.

@@ -195,7 +195,7 @@ impl Part {
         self.bytes.extend_from_slice(data);
     }
 
-    /// After so many new bytes: each is looked at once, however small the pieces are.
+    /// After so many new bytes: each is inspected once, however small the pieces are.
     fn state(&mut self, new: usize) -> State {
         if !self
             .bytes

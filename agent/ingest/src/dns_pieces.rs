@@ -95,7 +95,7 @@ impl DnsPieces {
         self.of.insert(key, joined);
     }
 
-    /// What was put together is told of: it is not to be found once more.
+    /// What was put together is reported: it is not to be found once more.
     pub fn reported(&mut self, pid: Pid) {
         self.of.retain(|(of, ..), _| *of != pid);
     }

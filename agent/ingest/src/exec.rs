@@ -266,7 +266,7 @@ pub fn in_clear<'a>(block: &'a [u8], found: &[Found], registry: &Registry) -> Ve
         })
         .collect();
     environment::pairs(block)
-        // A name may be of any bytes; it was told as text.
+        // A name may be of any bytes; it was reported as text.
         .filter(|(name, _)| names.contains(&*String::from_utf8_lossy(name)))
         .flat_map(|(_, value)| {
             let places = registry.matcher.places(value);
@@ -346,7 +346,7 @@ pub fn arguments(
     (shown(area, &ranges, spans), found)
 }
 
-/// What has no name of its own: values that flags hide, and pieces of secrets. Not what is told by its name already.
+/// What has no name of its own: values that flags hide, and pieces of secrets. Not what is reported by its name already.
 fn nameless(
     area: &[u8],
     ranges: &[Range<usize>],

@@ -32,7 +32,7 @@ struct Of {
 /// What was decided about values of headers.
 #[derive(Default)]
 pub(super) struct InUse {
-    /// Keyed hashes of values that were looked at: what is in them is known, or nothing is. With the key that is in memory
+    /// Keyed hashes of values that were inspected: what is in them is known, or nothing is. With the key that is in memory
     /// alone nobody can test a guess.
     decided: HashSet<u64>,
     /// The same of values of a process that found no room, until their time is over: each is counted once.
@@ -42,7 +42,7 @@ pub(super) struct InUse {
     of: HashMap<Pid, Of>,
 }
 
-/// What is met in one payload.
+/// What is seen in one payload.
 pub(super) struct Meeting<'a> {
     state: &'a mut InUse,
     classifier: &'a Classifier,
@@ -87,7 +87,7 @@ impl InUse {
         self.of.retain(|pid, _| lives(pid.tgid));
     }
 
-    /// Makes known what was met, and forgets the bytes. Who holds it from here on.
+    /// Makes known what was seen, and forgets the bytes. Who holds it from here on.
     pub fn learn(
         &mut self,
         at: &TaskInfo,
@@ -175,7 +175,7 @@ impl Unknown for Meeting<'_> {
         let mut out = Vec::new();
         for finding in findings {
             if !self.state.may(self.at.pid, self.at.boot_ns) {
-                // Not decided: it may be looked at in the next time.
+                // Not decided: it may be inspected in the next time.
                 self.state.refuse(hash, self.at);
                 self.used.refused += 1;
                 return out;

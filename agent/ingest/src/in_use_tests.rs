@@ -142,7 +142,7 @@ fn what_is_known_or_no_credential_is_not_new() {
     assert_eq!(reported(&mut digest, &accepted), (vec![], vec![]));
 }
 
-/// A token for each request, as a proxy passes on: the first ones are told, the rest is counted.
+/// A token for each request, as a proxy passes on: the first ones are reported, the rest is counted.
 #[test]
 fn who_passes_on_many_is_counted() {
     for (serves, most) in [(false, 16), (true, 4)] {
@@ -168,7 +168,7 @@ fn who_passes_on_many_is_counted() {
         reported(&mut digest, &tls(70, &one(19)));
         reported(&mut digest, &tls(70, &one(19)));
         assert_eq!(digest.dropped().take().count(), 0);
-        // What was told of is found all the same, and somebody else has a budget of its own.
+        // What was reported is found all the same, and somebody else has a budget of its own.
         assert_eq!(reported(&mut digest, &tls(70, &one(0))).1.len(), 1);
         let mut other = header(abi::Kind::TLS_WRITE);
         other.tgid += 1;

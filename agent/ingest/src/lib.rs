@@ -68,7 +68,7 @@ pub fn streams(tgid: u32) -> [Option<keytrail_model::PipeId>; 2] {
     [0, 1].map(|descriptor| keytrail_host::procfs::pipe(tgid, descriptor))
 }
 
-/// Why no file of another program can be looked into; `None` when they can.
+/// Why no file of another program can be inspected; `None` when they can.
 #[must_use]
 pub fn files_refused() -> Option<String> {
     use std::os::fd::AsFd as _;

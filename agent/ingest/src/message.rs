@@ -52,7 +52,7 @@ impl Digest {
         let matcher = &registry.matcher;
         let mut meeting = self.in_use.meeting(&at, classifier, registry);
         let (mut payload, records) = if r.tls_call == 0 {
-            // What merely looks like TLS is looked into.
+            // What merely looks like TLS is inspected.
             let asks = !datagrams && !accepted;
             let unknown = asks.then_some(&mut meeting as &mut dyn Unknown);
             let payload = self.streams.on_payload_with(matcher, key, part, unknown);
@@ -97,7 +97,7 @@ impl Digest {
         (seen, used)
     }
 
-    /// Looks at the names that a message of a name service asks for, with their labels joined, and with those that the same
+    /// Inspects the names that a message of a name service asks for, with their labels joined, and with those that the same
     /// process asked the same service for before.
     fn in_names(
         &mut self,
@@ -135,7 +135,7 @@ fn add_secrets(matcher: &Matcher, text: &[u8], payload: &mut Payload) {
     }
 }
 
-/// Name and peer of a Unix socket. `look`: it is worth a look into /proc, while the peer still runs.
+/// Name and peer of a Unix socket. `look`: it is worth a inspect /proc, while the peer still runs.
 fn name_peer(r: &abi::MessageSend, sender: Pid, inspect: bool, ends: &mut Endpoints) {
     let name = r.name.get(..usize::from(r.name_len)).unwrap_or_default();
     ends.path = socket_name(name);

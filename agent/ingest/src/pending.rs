@@ -264,7 +264,7 @@ impl Digest {
                     device: u64::from(file.dev),
                     inode: file.ino,
                 });
-                // Who else reads a file that was just written is to be told.
+                // Who else reads a file that was just written is to be reported.
                 if !self.handed.has(file, keytrail_host::clock::boot_ns()) {
                     out.mark_clean(file, ctime_ns);
                 }

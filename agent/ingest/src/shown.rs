@@ -1,4 +1,4 @@
-//! Learnt secrets in what is told of a host beside arguments: names of files, programs, sockets, hosts and variables are chosen by
+//! Learnt secrets in what is reported about a host beside arguments: names of files, programs, sockets, hosts and variables are chosen by
 //! programs, and some put a secret there (`https://KEY.example`, a file called by its token). From here on it stands there by
 //! its kind and fingerprint.
 
@@ -71,7 +71,7 @@ fn hide(text: &mut String, matcher: &Matcher) {
     *text = without(text.as_bytes(), &(0..text.len()), &spans);
 }
 
-/// Makes two functions out of one list: to look at the texts of an observation, and to change them.
+/// Makes two functions out of one list: to inspect the texts of an observation, and to change them.
 macro_rules! visit {
     ($texts:ident, $file:ident, $ends:ident, $payload:ident, $found:ident $(, $mut:tt)?) => {
         fn $texts(observation: & $($mut)? Observation, each: &mut dyn FnMut(& $($mut)? String)) {
@@ -165,7 +165,7 @@ macro_rules! visit {
             }
             for request in & $($mut)? payload.requests {
                 each(& $($mut)? request.host);
-                // Its path was looked at part by part.
+                // Its path was inspected part by part.
                 if let Some(target) = & $($mut)? request.target {
                     each(& $($mut)? target.name);
                 }

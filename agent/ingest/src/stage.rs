@@ -69,7 +69,7 @@ pub struct Digest {
     /// The key by which what is given to TLS libraries is hashed.
     digests: RandomState,
     shown: Shown,
-    /// When a process was read from /proc: older execs of it are told already.
+    /// When a process was read from /proc: older execs of it are reported already.
     snapshot_at: HashMap<Pid, u64>,
     /// A record that held payload, environment or argv was in the ring since the last wipe.
     pub ring_dirty: bool,
@@ -165,7 +165,7 @@ impl Digest {
                 self.ring_dirty = true;
                 out.observations.push(self.write(r, data, hook));
             }
-            // Not told by what it holds: see the engine.
+            // Not reported by what it holds: see the engine.
             Record::ProcessAttach(_) => {}
             Record::FileNew(r, content) => {
                 self.ring_dirty |= !content.is_empty();
@@ -237,7 +237,7 @@ impl Digest {
             .get(&pid)
             .is_some_and(|at| done.seen.at.boot_ns <= *at)
         {
-            // /proc was read after this exec: it has been told, and more truly.
+            // /proc was read after this exec: it has been reported, and more truly.
             return;
         }
         self.views
@@ -304,7 +304,7 @@ impl Digest {
         self.targets.learn(target);
     }
 
-    /// The path of a file as the kernel side has told it for this process; empty when it has not, or not all of it.
+    /// The path of a file as the kernel side has reported it for this process; empty when it has not, or not all of it.
     pub(super) fn reported_path(&self, pid: Pid, file: abi::FileId) -> String {
         let path = self.targets.path(pid, file);
         if written::is_cut(path) {
@@ -367,7 +367,7 @@ impl Digest {
             Verdict::Clean => {
                 let handed = self.handed.has(r.file, at.boot_ns);
                 // Said again: the kernel side may have asked before it knew. Of a file that was just written every program
-                // that reads it is to be told.
+                // that reads it is to be reported.
                 if inspection.is_none() && !handed {
                     out.mark_clean(r.file, r.ctime_ns);
                 }
@@ -499,7 +499,7 @@ impl Digest {
         }))
     }
 
-    /// Makes known what nobody knew before it was used, before its use is told.
+    /// Makes known what nobody knew before it was used, before its use is reported.
     pub(super) fn learn_in_use(&mut self, at: &TaskInfo, used: UsedCredentials, out: &mut Digested) {
         let (registry, dropped) = (&mut self.registry, &mut self.dropped);
         let seen = self.in_use.learn(at, used, registry, dropped);
@@ -560,7 +560,7 @@ impl Digest {
         self.last_exec.get(&tgid) != Some(&exec_id)
     }
 
-    /// Who a process is, but not what it holds: for records of processes nobody told about. It may have executed
+    /// Who a process is, but not what it holds: for records of processes nobody reported. It may have executed
     /// something else since the record; the record of that will say what it holds.
     pub fn read_process(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
         self.read_process(tgid, boot_ns, false)
@@ -665,7 +665,7 @@ impl Digest {
         self.views.in_overlay(tgid, path, boot_ns())
     }
 
-    /// Forgets what is kept of processes that are gone and whose end was not told.
+    /// Forgets what is kept of processes that are gone and whose end was not reported.
     pub fn forget_dead(&mut self, lives: impl Fn(u32) -> bool) {
         self.last_exec.retain(|tgid, _| lives(*tgid));
         self.snapshot_at.retain(|pid, _| lives(pid.tgid));
@@ -674,7 +674,7 @@ impl Digest {
         self.targets.forget_dead(lives);
     }
 
-    /// The observation as it may be told; `None` when it may be as it is.
+    /// The observation as it may be reported; `None` when it may be as it is.
     pub fn shown(&mut self, observation: &Observation) -> Option<Observation> {
         self.shown.of(observation, &self.registry.matcher)
     }
@@ -695,7 +695,7 @@ impl Digest {
         self.inspector.options()
     }
 
-    /// What found no room, or was looked at in part, since it was last taken.
+    /// What found no room, or was inspected in part, since it was last taken.
     pub fn dropped(&mut self) -> &mut Dropped {
         self.dropped.gather(&mut self.registry.dropped);
         self.dropped.gather(&mut self.execs.dropped);
@@ -706,7 +706,7 @@ impl Digest {
     }
 }
 
-/// Pipes that were told of later than at an exec.
+/// Pipes that were reported later than at an exec.
 fn passes(r: &abi::Pipes, out: &mut Digested) {
     let pipes = convert::pipes(r);
     if r.pass_id != 0 {
@@ -716,7 +716,7 @@ fn passes(r: &abi::Pipes, out: &mut Digested) {
     out.observations.push(Observation::Pipes(pipes));
 }
 
-/// The version of a file that was read, under the path its reader has it at. Where it holds nothing, nobody is told.
+/// The version of a file that was read, under the path its reader has it at. Where it holds nothing, nobody is reported.
 fn as_read(
     known: &KnownFile,
     views: &mut Views,

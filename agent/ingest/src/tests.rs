@@ -241,7 +241,7 @@ fn arguments_are_shown_without_what_must_not_be_shown() {
     );
 }
 
-/// Real command lines: what the program makes a secret is not shown, told as a credential or not.
+/// Real command lines: what the program makes a secret is not shown, reported as a credential or not.
 #[test]
 fn passwords_on_command_lines_are_not_shown() {
     for (line, secret, reported) in [
@@ -252,7 +252,7 @@ fn passwords_on_command_lines_are_not_shown() {
             true,
         ),
         ("zip -P S3cretXy12Zk b.zip data", "S3cretXy12Zk", true),
-        // Too weak to be told as a credential, and a password all the same.
+        // Too weak to be reported as a credential, and a password all the same.
         ("/usr/bin/mysql -u root -phunter db", "hunter", false),
         ("sshpass -p hunter ssh h", "hunter", false),
         ("app --password hunter --verbose", "hunter", false),
@@ -385,7 +385,7 @@ fn a_lost_chunk_is_a_truncation_and_not_a_silence() {
         panic!("nothing came out")
     };
     assert!(seen.env_truncated && seen.argv_truncated);
-    assert_eq!(seen.found.len(), 1, "what did come was looked at");
+    assert_eq!(seen.found.len(), 1, "what did come was inspected");
 }
 
 #[test]
@@ -499,7 +499,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
         .fingerprinter()
         .fingerprint(second.as_bytes());
     assert_eq!(seen.credentials[0].fingerprint, expected);
-    // The read of the version before, told late: not of what is there now.
+    // The read of the version before, reported late: not of what is there now.
     access.ctime_ns = before;
     record(&mut digest, &Record::File(access), "hook", &mut out);
     let Some(Observation::File(seen)) = out.observations.pop() else {
@@ -577,7 +577,7 @@ fn an_exec_whose_record_was_lost_is_known_to_be_missing() {
     run_exec(&mut digest, b"prog\0", b"A=b\0");
     assert!(!digest.missed(NOBODY, 1));
     assert!(digest.missed(NOBODY, 2));
-    assert!(digest.missed(NOBODY - 1, 1), "nothing was told of this one");
+    assert!(digest.missed(NOBODY - 1, 1), "nothing was reported about this one");
 }
 
 #[test]
@@ -599,7 +599,7 @@ fn what_cannot_be_looked_for_or_was_read_in_part_is_counted() {
     watch(&mut digest, &mut asked, &mut out);
     let reported: Vec<_> = digest.dropped().take().collect();
     assert_eq!(reported, [(Bound::Weak, 1), (Bound::Sampled, 1)]);
-    assert!(digest.dropped().is_empty(), "told once");
+    assert!(digest.dropped().is_empty(), "reported once");
 }
 
 /// A place for a file whose reads block: a FIFO is opened without waiting, so a process stopped by hand is no use; a
@@ -708,7 +708,7 @@ fn a_file_that_is_gone_is_known_by_what_its_reader_had() {
     new.access = abi::access::CALL;
     new.size = content.len() as u64;
     new.data_len = content.len() as u32;
-    // Without a path it cannot be told of.
+    // Without a path it cannot be reported.
     record(
         &mut digest,
         &Record::FileNew(new, content.as_bytes()),

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 const MAX_PROCESSES: usize = 16_384;
 const MAX_TARGETS: usize = 256;
 
-/// Paths by process and file, as the kernel side told them.
+/// Paths by process and file, as the kernel side reported them.
 #[derive(Default)]
 pub struct Targets(BTreeMap<Pid, HashMap<abi::FileId, String>>);
 

@@ -52,7 +52,7 @@ impl Change {
     }
 }
 
-/// Compares two runs of one root. When only one of them looked at processes, what is only in processes is left out: it
+/// Compares two runs of one root. When only one of them inspected processes, what is only in processes is left out: it
 /// did not come or go.
 #[must_use]
 pub fn diff(before: (&Run, Vec<Entry>), after: (&Run, Vec<Entry>)) -> Vec<Change> {

@@ -12,13 +12,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Files remembered that were looked at and held nothing.
+/// Files remembered that were inspected and held nothing.
 const MAX_CLEAN: usize = 16_384;
-/// Places remembered whose credentials were met without a word.
+/// Places remembered whose credentials were seen without a word.
 const MAX_QUIET: usize = 16_384;
 /// Files remembered that went a moment ago, with what they held.
 const MAX_GONE: usize = 1_024;
-/// Files remembered that were read and not looked into, and for how long.
+/// Files remembered that were read and not inspected, and for how long.
 const MAX_UNREAD: usize = 256;
 const UNREAD_NS: u64 = 10_000_000_000;
 /// Bytes of a name from which on it may be the beginning of a longer one.
@@ -76,14 +76,14 @@ pub struct Live {
     baseline: Baseline,
     /// Device and inode -> place key: a file that is renamed leaves its old place.
     by_file: HashMap<(u64, u64), String>,
-    /// Place key -> credentials that may be old there, as far as was known when they were met.
+    /// Place key -> credentials that may be old there, as far as was known when they were seen.
     quiet: HashMap<String, HashSet<String>>,
     clean: HashSet<(u64, u64)>,
     /// What lay in places that are gone: who says so first need not be who knows how it went.
     gone: HashMap<String, Vec<CredentialRef>>,
-    /// Places this agent has looked into.
+    /// Places this agent has inspected.
     own: HashSet<String>,
-    /// Files that were read and not looked into, the latest last.
+    /// Files that were read and not inspected, the latest last.
     unread: VecDeque<Unread>,
     changes: Vec<Change>,
 }
@@ -268,7 +268,7 @@ impl Live {
             writer: inspection.writer,
             boot_ns: inspection.boot_ns,
         };
-        // Of a file that was looked into in part, the rest may be in what was not seen.
+        // Of a file that was inspected in part, the rest may be in what was not seen.
         if !(fetched || inspection.truncated || inspection.why == Why::Start) {
             diff.removed = self.left(&key, &inspection);
         }
@@ -306,7 +306,7 @@ impl Live {
         (!diff.is_empty()).then_some(diff)
     }
 
-    /// Whether a file that is met for the first time was made, or got what it holds, while somebody looked on.
+    /// Whether a file that is seen for the first time was made, or got what it holds, while somebody looked on.
     fn is_newly_filled(&self, file: (u64, u64), born_ns: u64) -> bool {
         let born = i64::try_from(born_ns / 1_000_000_000).unwrap_or(0);
         born_ns >= self.baseline.agent_started_ns
@@ -314,7 +314,7 @@ impl Live {
             || (born_ns != 0 && born < self.baseline.inventory_started)
     }
 
-    /// Whether a file of this name was read a moment ago, and replaced or rewritten before anybody could look into it: what is
+    /// Whether a file of this name was read a moment ago, and replaced or rewritten before anybody could inspect it: what is
     /// found now may have been in it (`sed -i`, an editor).
     fn was_unread(&self, inspection: &FileInspection) -> bool {
         let mut names = inspection.raw.rsplit(|b| *b == b'/');
@@ -357,7 +357,7 @@ impl Live {
         match answer {
             Observed::Refused => false,
             Observed::Known => {
-                // A watched place says now that it is new; before, it was met there and could have been old.
+                // A watched place says now that it is new; before, it was seen there and could have been old.
                 why == Why::Changed
                     && self
                         .quiet
@@ -576,7 +576,7 @@ mod tests {
         live.take(gone, 6, host);
         assert_eq!(names(live.held_in(b"/f", Workload::default(), true)), ["a"]);
         assert!(live.held_in(b"/f", Workload::default(), true).is_empty());
-        // Who met it under its new name says so first.
+        // Who obtained it under its new name says so first.
         met(&mut live, inspection("/m", 5, START + 1, &["m"]), 7);
         met(&mut live, inspection("/n", 5, START + 1, &["m"]), 7);
         assert_eq!(names(live.held_in(b"/m", Workload::default(), true)), ["m"]);

@@ -13,7 +13,7 @@ const MAX_SLOT: usize = 4_096;
 /// What a place turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// A credential never met before.
+    /// A credential never seen before.
     New,
     /// A known one in another place.
     NewPlace,

@@ -69,7 +69,7 @@ pub struct FileLocation {
     pub reach: Reach,
     /// Which one it is among the credentials of its kind in this file.
     pub ordinal: u32,
-    /// Only a part of the file was looked at.
+    /// Only a part of the file was inspected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sampled: bool,
     /// User name of the owner, empty when the host does not know the uid.
@@ -172,7 +172,7 @@ pub struct SocketLocation {
     pub reach: Reach,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub user: String,
-    /// Name of the environment variable that told of it; empty when the walk found it.
+    /// Name of the environment variable that named it; empty when the walk found it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Processes that have it in their environment.
@@ -269,7 +269,7 @@ pub struct Entry {
     pub credential: Credential,
     #[serde(default)]
     pub class: Class,
-    /// Seconds since the epoch; when keytrail first met it.
+    /// Seconds since the epoch; when keytrail first saw it.
     pub first_seen: i64,
     /// When it was first seen in a place that held another one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]

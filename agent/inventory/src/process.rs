@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// What was looked at, and what was refused.
+/// What was inspected, and what was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
     pub looked_at: u64,
@@ -24,7 +24,7 @@ pub struct Processes {
     pub truncated: u64,
 }
 
-/// Looks at every process but this one.
+/// Inspects every process but this one.
 pub fn scan(
     classifier: &Classifier,
     fingerprinter: &Fingerprinter,
@@ -49,7 +49,7 @@ pub fn scan(
     scan.report
 }
 
-/// A look at all processes.
+/// An inspection of all processes.
 struct Scan<'a> {
     classifier: &'a Classifier,
     fingerprinter: &'a Fingerprinter,

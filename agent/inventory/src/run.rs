@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What to look at.
+/// What to inspect.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Top directory.
@@ -79,7 +79,7 @@ impl From<StateError> for RunError {
     }
 }
 
-/// Looks at everything `options` name. `report` counts while it runs; setting its `stop` ends the walk early.
+/// Inspects everything `options` name. `report` counts while it runs; setting its `stop` ends the walk early.
 ///
 /// # Errors
 /// The root cannot be entered or no thread be started. Nothing inside the root is an error: it is counted in `report`.
@@ -188,7 +188,7 @@ pub fn complete(entries: &mut [Entry], now: i64, max_age: i64) -> Result<(), Run
             f.raw = whole.strip_prefix(b"/").unwrap_or(&whole).to_vec();
         }
     }
-    // Of records that cannot be read the inventory has told already.
+    // Of records that cannot be read the inventory has reported already.
     let _ = enrich_files(entries, JOURNAL, &host);
     for entry in entries {
         exposure::judge(entry, now, max_age);

@@ -155,7 +155,7 @@ fn file_place(at: &At<'_>, stat: &Stat, sampled: bool) -> FileLocation {
     }
 }
 
-/// The file that was looked into, if its name still leads to it.
+/// The file that was inspected, if its name still leads to it.
 fn times(at: &At<'_>, stat: &Stat) -> Times {
     let mut times = Times {
         accessed: stat.st_atime,

@@ -111,7 +111,7 @@ pub fn credential(
     }
 }
 
-/// A socket the walk met, if it is of a kind that matters.
+/// A socket the walk found, if it is of a kind that matters.
 pub(super) fn found(
     at: &At<'_>,
     fingerprinter: &Fingerprinter,

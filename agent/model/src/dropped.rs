@@ -1,4 +1,4 @@
-//! What found no room in a table, or could only be looked at in part: counted where it happens, told together.
+//! What found no room in a table, or could only be inspected in part: counted where it happens, reported together.
 
 use super::{GapReason, GapSeen, Signal};
 use std::collections::BTreeMap;
@@ -14,19 +14,19 @@ pub enum Bound {
     Execs,
     /// Files that hold credentials.
     Files,
-    /// Mount namespaces looked into.
+    /// Mount namespaces inspected.
     Roots,
     /// Directories watched for new files.
     Directories,
     /// Files larger than what is read of one.
     Sampled,
-    /// Bytes of one send of a holder that are looked into.
+    /// Bytes of one send of a holder that are inspected.
     Payload,
     /// Sends of holders over Unix sockets whose bytes are not in a system call of theirs.
     UnixBytes,
     /// The same by UDP.
     UdpBytes,
-    /// Messages whose decoded form is not known, or larger than what is looked into.
+    /// Messages whose decoded form is not known, or larger than what is inspected.
     Decoding,
     /// Processes.
     Processes,
@@ -50,13 +50,13 @@ pub enum Bound {
     Pipes,
     /// Answers of metadata services that were not seen whole.
     Answers,
-    /// Credentials that a process uses and nobody knew, and that are looked at.
+    /// Credentials that a process uses and nobody knew, and that are inspected.
     InUse,
-    /// Reads that are remembered, so that each is told once.
+    /// Reads that are remembered, so that each is reported once.
     Reads,
     /// Opens that may still become reads.
     Opens,
-    /// Bytes of one write to a file, a pipe or a terminal that are looked into.
+    /// Bytes of one write to a file, a pipe or a terminal that are inspected.
     Written,
     /// Pods whose names are kept, or waited for.
     Names,
@@ -64,12 +64,12 @@ pub enum Bound {
     Usual,
     /// Different programs, places and so on of one credential.
     Values,
-    /// Processes and their findings that are remembered, so that what belongs together is told together.
+    /// Processes and their findings that are remembered, so that what belongs together is reported together.
     Runs,
 }
 
 impl Bound {
-    /// The gap of everything that met this bound.
+    /// The gap of everything that reached this bound.
     #[must_use]
     pub fn gap(self, count: u64, boot_ns: u64) -> GapSeen {
         let (reason, what, remedy, signal) = self.words();
@@ -116,7 +116,7 @@ impl Bound {
             ),
             Self::Roots => (
                 GapReason::TableFull,
-                "times a process of a mount namespace that is not inspected was met",
+                "times a process of a mount namespace that is not inspected was seen",
                 "files in it are inspected when they are first read",
                 Signal::FileRead,
             ),
@@ -142,7 +142,7 @@ impl Bound {
                 GapReason::PayloadTruncated,
                 "sends of holders over Unix sockets were not inspected: they came by io_uring, sendfile, splice or a 32-bit \
                  program, or the bytes were gone",
-                "none: who holds what is told, and that it was sent is not known",
+                "none: who holds what is reported, and that it was sent is not known",
                 Signal::UnixSend,
             ),
             Self::UdpBytes => (
@@ -174,7 +174,7 @@ impl Bound {
             ),
             Self::Connections => (
                 GapReason::TableFull,
-                "connections of holders were forgotten before it was decided whether to tell of them as lineage",
+                "connections of holders were forgotten before it was decided whether to report them as lineage",
                 FEWER,
                 Signal::TcpSend,
             ),
@@ -271,7 +271,7 @@ impl Bound {
             ),
             Self::Runs => (
                 GapReason::TableFull,
-                "processes or findings found no room among those that are remembered: a harvest may not be told, or a finding \
+                "processes or findings found no room among those that are remembered: a harvest may not be reported, or a finding \
                  be reported again",
                 FEWER,
                 Signal::FileRead,
@@ -286,12 +286,12 @@ impl Bound {
     }
 }
 
-/// How often which bound was met since it was last told.
+/// How often which bound was reached since it was last reported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dropped(BTreeMap<Bound, u64>);
 
 impl Dropped {
-    /// Least time between two times it is told, nanoseconds.
+    /// Least time between two times it is reported, nanoseconds.
     pub const REPORT_INTERVAL_NS: u64 = 10_000_000_000;
 
     pub fn add(&mut self, bound: Bound, count: u64) {

@@ -141,7 +141,7 @@ pub struct AgentStart {
     pub rebooted: bool,
     /// Emit process_start and process_exit for every process.
     pub process_events: bool,
-    /// Only this process and its descendants are followed: what it begins with is told, whoever had it before.
+    /// Only this process and its descendants are followed: what it begins with is reported, whoever had it before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followed: Option<u32>,
 }
@@ -187,7 +187,7 @@ pub struct ExecSeen {
     pub found: Vec<Found>,
     pub argv_truncated: bool,
     pub env_truncated: bool,
-    /// Bytes of the whole argv and environment, and of those looked at.
+    /// Bytes of the whole argv and environment, and of those inspected.
     pub env_bytes: u64,
     pub env_inspected: u64,
     pub argv_bytes: u64,
@@ -208,7 +208,7 @@ pub struct Snapshot {
     pub found: Vec<Found>,
     /// Why its environment could not be read, if so.
     pub env_unreadable: Option<String>,
-    /// It has executed another program since it was last told of, and the record of that was lost.
+    /// It has executed another program since it was last reported, and the record of that was lost.
     #[serde(default)]
     pub executed: bool,
 }
@@ -228,7 +228,7 @@ pub struct FileFacts {
     pub mode: u32,
     pub size: u64,
     pub ctime_ns: u64,
-    /// `None` where the directories were not looked at.
+    /// `None` where the directories were not inspected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<Reach>,
     /// The index of the git work tree it is in has it. False where nobody looked.
@@ -305,9 +305,9 @@ pub struct FileSeen {
     pub file: FileFacts,
     /// What this version of the file holds.
     pub credentials: Vec<CredentialRef>,
-    /// The file could not be looked into in this version, and why.
+    /// The file could not be inspected in this version, and why.
     pub unreadable: Option<String>,
-    /// Only a part of the file was looked into.
+    /// Only a part of the file was inspected.
     pub truncated: bool,
     /// Which hook saw it, for example `raw_tp:mm_filemap_get_pages`.
     pub hook: String,
@@ -383,7 +383,7 @@ pub struct PeerSeen {
     pub tgid: u32,
     /// As in [`Pid`]; 0 when it was gone.
     pub start: u64,
-    /// Empty when it was not looked at, or gone.
+    /// Empty when it was not inspected, or gone.
     pub executable: String,
     pub comm: String,
 }
@@ -464,7 +464,7 @@ pub struct SendSeen {
     /// Who asked for the connection, where the kernel side knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
-    /// A packet of a protocol that encrypts (QUIC, DTLS) begins it: it was looked into as it was sent.
+    /// A packet of a protocol that encrypts (QUIC, DTLS) begins it: it was inspected as it was sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sealed: bool,
     pub hook: String,

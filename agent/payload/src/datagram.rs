@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-/// Names looked at in one message; resolvers ask for one.
+/// Names inspected in one message; resolvers ask for one.
 const MAX_NAMES: usize = 4;
 /// Longest name, with the lengths of its labels (RFC 1035, section 2.3.4).
 const MAX_NAME: usize = 255;

@@ -234,7 +234,7 @@ fn what_is_between_chunks_joins_nothing() {
     // A byte of framing too many: no chunk, and so no join.
     let broken = [CHUNKED, b"14\r\n", a, b"x\r\n14\r\n", b].concat();
     assert_eq!(found_in(&m, &[&broken]), []);
-    // What follows broken framing is looked at all the same.
+    // What follows broken framing is inspected all the same.
     let after = [&broken[..], b"\r\n", TOKEN].concat();
     assert_eq!(found_in(&m, &[&after]).len(), 1);
 }

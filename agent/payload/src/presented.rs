@@ -13,7 +13,7 @@ pub trait Unknown {
     fn presented(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)>;
 }
 
-/// Lengths of values that are looked at.
+/// Lengths of values that are inspected.
 pub const LENGTHS: Range<usize> = 12..8 * 1024;
 /// Values of one head that are kept until its end.
 pub const MOST: usize = 4;
@@ -78,7 +78,7 @@ const SCHEMES: [&str; 18] = [
     "dpop",
 ];
 
-/// The place of a header among those that are looked at.
+/// The place of a header among those that are inspected.
 pub fn place(name: &[u8]) -> Option<usize> {
     HEADERS
         .iter()

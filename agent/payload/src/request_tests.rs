@@ -44,7 +44,7 @@ fn ids_and_secrets_are_not_reported() {
     assert_eq!(path(&[b'/', 0xff, 0xfe], &m), "/{id}");
 }
 
-/// A learnt secret that looks like a word is no more told than one that looks like a token.
+/// A learnt secret that looks like a word is no more reported than one that looks like a token.
 #[test]
 fn a_known_secret_that_looks_like_a_name_is_not_reported() {
     let m = matcher(&[b"correct-horse-battery"]);

@@ -1,4 +1,4 @@
-//! What one payload gives, while it is looked at.
+//! What one payload gives, while it is inspected.
 
 use super::hits::Hits;
 use super::keys::{self, Signed};
@@ -6,7 +6,7 @@ use super::matcher::Matcher;
 use super::presented::{self, Unknown};
 use keytrail_model::{HostName, IdentifiedBy, Request, Transform, Undecoded};
 
-/// Most requests told of one payload: of HTTP/2, a write of 16 KiB may begin some hundred.
+/// Most requests reported for one payload: of HTTP/2, a write of 16 KiB may begin some hundred.
 const MAX_REQUESTS: usize = 256;
 /// Most names kept of one payload.
 const MAX_HOSTS: usize = 8;
@@ -116,7 +116,7 @@ impl<'m> Sink<'m> {
     }
 
     /// A header of a request that holds a credential: one that was not known is from now on. What a key of this host has
-    /// signed is told as that key's use.
+    /// signed is reported as that key's use.
     pub fn meet(&mut self, header: &'static str, value: &[u8]) {
         let matcher = self.matcher;
         let Some(unknown) = self.unknown.as_deref_mut() else {

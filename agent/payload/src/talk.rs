@@ -1,7 +1,7 @@
 //! What is spoken on one connection, and where in its bytes the texts are.
 //!
 //! Every byte of a connection reaches the matcher, whatever is spoken: framing only decides which bytes follow each
-//! other. Where framing is lost the bytes are looked at as they come until it is found again.
+//! other. Where framing is lost the bytes are inspected as they come until it is found again.
 
 use super::boundary;
 use super::coded::Packed;
@@ -56,7 +56,7 @@ enum Mode {
 const BODY: u32 = 1 << 31;
 
 impl Talk {
-    /// Looks at the next bytes. `begins`: a write begins here, of `total` bytes. Whether the first bytes may go on with
+    /// Inspects the next bytes. `begins`: a write begins here, of `total` bytes. Whether the first bytes may go on with
     /// a word that the bytes before ended in.
     pub fn push(&mut self, bytes: &[u8], begins: bool, total: u64, sink: &mut Sink<'_>) -> bool {
         self.serial = self.serial.wrapping_add(1);
@@ -233,7 +233,7 @@ impl Talk {
         sink.hits.request = self.request;
     }
 
-    /// Brings what is told of the current request up to what is known by now.
+    /// Brings what is reported about the current request up to what is known by now.
     fn facts(&self, sink: &mut Sink<'_>) {
         let listed = self
             .request
@@ -246,7 +246,7 @@ impl Talk {
         }
     }
 
-    /// Looks at bytes of the connection itself.
+    /// Inspects bytes of the connection itself.
     fn flush(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         if bytes.is_empty() {
             return;

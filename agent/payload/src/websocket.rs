@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 /// Longest frame head: two bytes, the long length, the mask.
 const MAX_HEAD: usize = 14;
-/// Unmasked bytes that are looked at at a time.
+/// Unmasked bytes that are inspected at a time.
 const BLOCK: usize = 4 * 1024;
 /// What a sender cuts off each compressed message (RFC 7692 section 7.2.1).
 const SYNC: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -77,7 +77,7 @@ impl WebSocket {
         }
     }
 
-    /// Looks at the next bytes. `false`: this is no WebSocket connection, and nothing was looked at.
+    /// Inspects the next bytes. `false`: this is no WebSocket connection, and nothing was inspected.
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> bool {
         let mut named = false;
         let mut rest = bytes;

@@ -52,7 +52,7 @@ pub fn run(file: Option<&Path>) -> u8 {
     note(done::MEMORY, memory());
     tls::canary(SESSION, BYTES.as_ptr(), BYTES.len());
     note(done::PROBED, true);
-    // What comes of a call is looked at when the thread makes its next one.
+    // What comes of a call is inspected when the thread makes its next one.
     // SAFETY: getppid has no preconditions.
     unsafe { libc::getppid() };
     what

@@ -106,7 +106,7 @@ impl Sensor {
         self.foreign.as_ref().map_or_else(Vec::new, |f| f.take())
     }
 
-    /// So that what the process does is told.
+    /// So that what the process does is reported.
     fn prepare_trial(&mut self, tgid: u32) {
         if !std::mem::replace(&mut self.canary_kept, true)
             && let Err(error) = self.libraries.keep_canary(&mut self.ebpf)
@@ -138,7 +138,7 @@ impl Sensor {
     fn verdict(&mut self, verdict: trials::Verdict) -> Option<HookChange> {
         let report = self.status.signal_mut(verdict.signal)?;
         if report.self_test == TAKEN_OFF {
-            // Told when it was.
+            // Reported when it was.
             return None;
         }
         let (word, fate) = if verdict.fires {

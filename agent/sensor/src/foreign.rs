@@ -1,6 +1,6 @@
 //! BPF programs of others that can deceive the agent or those it watches, and others who have its maps and programs.
 //!
-//! A thread of low priority lists the programs of the host, looks at the instructions of those that trace, once each, for
+//! A thread of low priority lists the programs of the host, inspects the instructions of those that trace, once each, for
 //! calls of `bpf_probe_write_user` and `bpf_override_return`, and looks in /proc whether somebody else has a map or a
 //! program of the agent open. Who has one for less than the time between two looks, or pinned in a file system, is missed.
 
@@ -23,18 +23,18 @@ use std::{
 
 /// A start has enough to do.
 const FIRST: Duration = Duration::from_secs(5);
-/// Programs of one host that are looked at.
+/// Programs of one host that are inspected.
 const PROGRAMS_MAX: usize = 10_000;
-/// Descriptors of one look that are looked at.
+/// Descriptors of one look that are inspected.
 const DESCRIPTORS_MAX: usize = 1_000_000;
 /// Of them, those of one process: who opens many must not hide others.
 const OF_ONE_MAX: usize = 16_384;
-/// Who has something open is told if it still has it this much later: a process that the agent starts has all it has for
+/// Who has something open is reported if it still has it this much later: a process that the agent starts has all it has for
 /// a moment.
 const CONFIRM: Duration = Duration::from_millis(200);
 /// The next look comes no sooner than this many times the processor time that the last one took: half a percent of one.
 const SHARE: u32 = 200;
-/// Holders that are remembered as told.
+/// Holders that are remembered as reported.
 const REPORTED_MAX: usize = 10_000;
 
 /// Kinds of programs by linux/bpf.h that may call these functions, with what people call them.
@@ -64,7 +64,7 @@ const CALL_BASE: &str = "__bpf_call_base";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     pub tgid: u32,
-    /// When it began, as in `Pid`; 0: not known. Its number alone may be another's when it is told.
+    /// When it began, as in `Pid`; 0: not known. Its number alone may be another's when it is reported.
     pub start: u64,
     /// Path of its program, or its name.
     pub program: String,
@@ -140,10 +140,10 @@ fn spent() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// What was looked at and told before.
+/// What was inspected and reported before.
 #[derive(Default)]
 struct Scan {
-    /// Programs that were looked at.
+    /// Programs that were inspected.
     known: BTreeSet<u32>,
     /// (process, its start, what).
     reported: BTreeSet<(u32, u64, Thing)>,
@@ -304,7 +304,7 @@ impl Scan {
         }));
     }
 
-    /// What of interest all processes have open. Where there is more than is looked at, the next look begins where this
+    /// What of interest all processes have open. Where there is more than is inspected, the next look begins where this
     /// one has ended.
     fn descriptors(
         &mut self,
@@ -421,17 +421,17 @@ struct Open {
 
 type Descriptors = BTreeMap<u32, Open>;
 
-/// What came of a look at descriptors.
+/// What came of an inspection of descriptors.
 #[derive(Default)]
 struct ScannedDescriptors {
     found: Descriptors,
-    /// A process that has more than are looked at.
+    /// A process that has more than are inspected.
     cut: Option<u32>,
-    /// The first process that was not looked at.
+    /// The first process that was not inspected.
     left_at: Option<u32>,
 }
 
-/// `most`: descriptors that are looked at in all, `of_one`: of each process.
+/// `most`: descriptors that are inspected in all, `of_one`: of each process.
 fn descriptors(
     pids: &[u32],
     most: usize,
@@ -468,7 +468,7 @@ fn descriptors(
     scanned
 }
 
-/// Descriptors of BPF objects of a process, each with its fdinfo. `left`: how many descriptors may be looked at.
+/// Descriptors of BPF objects of a process, each with its fdinfo. `left`: how many descriptors may be inspected.
 fn bpf_descriptors(pid: u32, left: &mut usize) -> Vec<(String, String)> {
     let Ok(entries) = fs::read_dir(procfs::path(pid, "fd")) else {
         return Vec::new();

@@ -303,7 +303,7 @@ pub const TMPFS_READ: [usize; 17] = [
     f::REGS_ARG3,
 ];
 
-/// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
+/// Everything but TLS, whose places are found in files, and opens, which fanotify reports.
 pub const SIGNALS: &[Signal] = &[
     // Before the program of the execs themselves, which goes on with the number that it gives.
     Signal {

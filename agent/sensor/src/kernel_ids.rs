@@ -24,7 +24,7 @@ const TMPFS_HOOK: hooks::Hook = hooks::Hook {
     point: hooks::Point::RawTracepoint("sys_enter"),
 };
 
-/// Has the page cache looked at for what [`Learner`] reads, from here on. False where it cannot be (a kernel before 6.12).
+/// Has the page cache inspected for what [`Learner`] reads, from here on. False where it cannot be (a kernel before 6.12).
 pub fn listen(ebpf: &mut Ebpf) -> bool {
     hooks::attach(ebpf, None, HOOK).is_ok()
 }
@@ -34,7 +34,7 @@ pub fn listen_no_more(ebpf: &mut Ebpf) {
     hooks::detach(ebpf, HOOK);
 }
 
-/// Has the system calls of the host looked at for reads of files on tmpfs, from here on. False where files on tmpfs
+/// Has the system calls of the host inspected for reads of files on tmpfs, from here on. False where files on tmpfs
 /// cannot be told from others.
 pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
     let memory = rustix::fs::memfd_create("keytrail", MemfdFlags::CLOEXEC);
@@ -95,7 +95,7 @@ impl Learner {
         self.map.set(thread).ok()
     }
 
-    /// The byte is not looked at, only where it came from.
+    /// The byte is not inspected, only where it came from.
     fn read(&self, file: BorrowedFd<'_>) -> Option<Learn> {
         rustix::io::pread(file, &mut [0; 1], 0).ok()?;
         self.map.get().filter(|learn| learn.thread == 0)

@@ -95,7 +95,7 @@ pub struct SensorOptions {
     pub system_calls: bool,
     /// How much of what processes send is captured.
     pub limits: Limits,
-    /// Looks at its hooks and at others' programs while it runs.
+    /// Inspects its hooks and others' programs while it runs.
     pub checks: Checks,
 }
 
@@ -105,7 +105,7 @@ pub struct Checks {
     /// Between two looks; zero: none.
     pub every: Duration,
     /// The program of this process is one that calls [`activity::run`] when it is started with `self-test-activity` and maybe a path. Without
-    /// it nothing is looked at but the hooks' places.
+    /// it nothing is inspected but the hooks' places.
     pub can_exercise: bool,
     /// A file that is made, on a disk, and that nobody else has a reason to read.
     pub file: Option<PathBuf>,
@@ -165,7 +165,7 @@ pub struct Sensor {
     misses: Misses,
     watches: Watches,
     watcher: Watcher,
-    /// Files that could not be watched, and why; not told yet.
+    /// Files that could not be watched, and why; not reported yet.
     unwatched: Vec<(PathBuf, io::Error)>,
     libraries: Libraries,
     names: HookNames,
@@ -177,7 +177,7 @@ pub struct Sensor {
     /// Processes without a decision at the last sweep.
     waiting: HashMap<u32, u64>,
     attached: Attached,
-    /// When the hooks were last looked at, by the wall clock.
+    /// When the hooks were last inspected, by the wall clock.
     looked_wall_ns: u64,
     trials: Option<Trials>,
     /// The file of the trials that is watched.
@@ -210,7 +210,7 @@ impl Sensor {
 
     /// Waits until there is something to drain, at most `timeout`. `extra` are further descriptors to wake for.
     ///
-    /// Only here does the kernel side wake anybody, once: it is told before the ring is looked at, and a record that
+    /// Only here does the kernel side wake anybody, once: it is reported before the ring is inspected, and a record that
     /// was reserved before makes the ring readable at once, so that none is slept over.
     ///
     /// # Errors

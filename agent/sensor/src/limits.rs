@@ -34,7 +34,7 @@ impl Default for Limits {
     }
 }
 
-/// Payloads of one process that were passed over, since they were last told.
+/// Payloads of one process that were passed over, since they were last reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassedOver {
     pub tgid: u32,
@@ -43,7 +43,7 @@ pub struct PassedOver {
     pub bytes: u64,
 }
 
-/// What was told of which process.
+/// What was reported about which process.
 #[derive(Debug, Default)]
 pub struct Passed {
     /// Sends and TLS writes passed over on the whole host, as last read.
@@ -56,7 +56,7 @@ impl Passed {
     /// The table is read one entry at a time: not at every look for losses.
     const INTERVAL: Duration = Duration::from_secs(2);
 
-    /// What was passed over since the last call, by process. Empty most of the time without a look at the table.
+    /// What was passed over since the last call, by process. Empty most of the time without an inspection of the table.
     pub fn news(&mut self, maps: &Maps) -> Vec<PassedOver> {
         if self
             .asked

@@ -1,9 +1,9 @@
 //! The way to the very file that was inspected.
 //!
-//! A path is a question to whoever may write to its directories: between the look into a file and its watch, or later, it
-//! may be made to lead to any other file of the host, and then every open of that one would be told as one of this. So
+//! A path is a question to whoever may write to its directories: between the inspect a file and its watch, or later, it
+//! may be made to lead to any other file of the host, and then every open of that one would be reported as one of this. So
 //! nothing is done to a path: the file is opened without a right to read it, below the root it was found in, compared with
-//! the one that was looked into, and used by its descriptor.
+//! the one that was inspected, and used by its descriptor.
 
 use super::proof;
 use keytrail_abi::FileId;

@@ -108,7 +108,7 @@ fn canary(sensor: &mut Sensor) -> Result<(), String> {
     }
 }
 
-/// What was told of a program that the test has started.
+/// What was reported about a program that the test has started.
 #[derive(Clone, Copy, Default)]
 struct Life {
     exec: bool,
@@ -121,7 +121,7 @@ struct Life {
 }
 
 impl Life {
-    /// Takes what a record tells of the program `pid`. `kernel_reads`: reads have a better hook than fanotify, whose records
+    /// Takes what a record reports the program `pid`. `kernel_reads`: reads have a better hook than fanotify, whose records
     /// would hide that it sees nothing.
     fn take(&mut self, record: &RawRecord<'_>, pid: u32, kernel_reads: bool) {
         let bytes = record.bytes;
@@ -208,7 +208,7 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 6] {
         .env_clear()
         .env("KEYTRAIL_SELF_TEST", "1")
         .stdin(Stdio::null())
-        // A pipe, which is told at its exec.
+        // A pipe, which is reported at its exec.
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
@@ -404,7 +404,7 @@ fn system_calls(sensor: &mut Sensor) -> [String; 2] {
     let read_back = std::io::pipe().and_then(|(mut reader, mut writer)| {
         writer.write_all(BYTES)?;
         let read = activity::memory();
-        // The next call of this thread, upon which the one before is told.
+        // The next call of this thread, upon which the one before is reported.
         reader.read_exact(&mut [0; BYTES.len()])?;
         Ok(read)
     });

@@ -497,7 +497,7 @@ fn attach_candidate(
     Ok((names.join(" + "), refused))
 }
 
-/// Has reads on tmpfs told by the system calls, where they are hooked and no better hook sees those reads.
+/// Has reads on tmpfs reported by the system calls, where they are hooked and no better hook sees those reads.
 fn reports_tmpfs(
     ebpf: &mut Ebpf,
     maps: &mut Maps,

@@ -192,7 +192,7 @@ impl Trials {
             }
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => {
-                // The thread is gone: nothing more comes of it, which is told in the end.
+                // The thread is gone: nothing more comes of it, which is reported in the end.
                 self.trial = None;
                 self.verdicts.none();
                 return None;
@@ -280,7 +280,7 @@ fn run(file: Option<&Path>, sender: &mpsc::Sender<News>) -> Option<u8> {
         .arg("self-test-activity")
         .args(file)
         .env_clear()
-        // A pipe, which is told at its exec.
+        // A pipe, which is reported at its exec.
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -341,7 +341,7 @@ impl Trial {
         let kind = u16::from_ne_bytes(super::number(bytes, offset_of!(Header, kind)));
         let tgid = word(offset_of!(Header, tgid));
         // The record of its end may be lost. But it was waited for, and whoever does something later is another. (What
-        // fanotify tells has the time at which it was read.)
+        // fanotify reports has the time at which it was read.)
         let boot_ns = u64::from_ne_bytes(super::number(bytes, offset_of!(Header, boot_ns)));
         if !is_from_fanotify && self.ended_ns.is_some_and(|ended_ns| boot_ns > ended_ns) {
             return false;

@@ -206,7 +206,7 @@ fn one_program_s_calls_are_reported_so_many_times_a_second() {
     let reported = seen.of(pid, Kind::PROCESS_ATTACH).len();
     assert!(
         reported > 0 && reported <= 33 * windows,
-        "{told} in {windows} windows"
+        "{reported} in {windows} windows"
     );
     let passed: u64 = host
         .sensor
@@ -244,8 +244,8 @@ fn what_took_the_place_of_an_inspected_file_is_not_reported_as_that_file() {
         .flat_map(|kind| seen.of(pid, kind))
         .map(|bytes| host::read::<keytrail_abi::FileAccess>(bytes).file.ino)
         .collect();
-    assert!(reported.is_empty(), "{told:?}");
-    // The file itself is told wherever it was moved to: it is the inode that was inspected.
+    assert!(reported.is_empty(), "{reported:?}");
+    // The file itself is reported wherever it was moved to: it is the inode that was inspected.
     std::fs::remove_file(&path).unwrap();
     std::fs::rename(dir.path().join("kept"), &path).unwrap();
     host.watch(&path);
@@ -286,7 +286,7 @@ fn a_mapping_is_a_read_once_it_is_touched() {
     assert_eq!(reads.len(), 1);
     let hook = hook.unwrap();
     if !host.reports_faults() {
-        // Older kernels tell of the mapping, not of its use.
+        // Older kernels report the mapping, not of its use.
         assert_eq!(reads[0].access, access::MAPPED);
         assert_eq!(hook, "fexit:security_mmap_file");
         return;
@@ -334,7 +334,7 @@ fn a_read_of_nothing_is_none() {
         assert!(seen.finished(pid), "{script}");
         (seen.reads(pid).len(), host.knows_registers())
     };
-    // Not readv: fanotify tells of that one even at the end.
+    // Not readv: fanotify reports that one even at the end.
     for nothing in [
         "assert os.read(f,0)==b''",
         "os.lseek(f,0,2)\nassert os.read(f,100)==b''",
@@ -364,7 +364,7 @@ fn an_executed_program_reads_anew() {
     let watched = host.secret_on_disk(b"secret-of-17-byte");
     let directory = tempfile::tempdir_in(host::on_disk()).unwrap();
     let fresh = directory.path().join("fresh");
-    fs::write(&fresh, "nobody has looked at this file yet").unwrap();
+    fs::write(&fresh, "nobody has inspected this file yet").unwrap();
     let watched = watched.path().to_str().unwrap();
     let fresh = fresh.to_str().unwrap();
     // The shell itself reads, twice; then the same process is another program.
@@ -1144,7 +1144,7 @@ fn waiting_ends_when_something_happens() {
     let _: Seen = host.drain_all();
 }
 
-/// A file that user space found nothing in is not told again, in the version it looked at and in no other.
+/// A file that user space found nothing in is not reported again, in the version it inspected and in no other.
 #[test]
 fn a_clean_file_is_not_reported_until_it_changes() {
     use std::os::unix::fs::MetadataExt as _;
@@ -1170,7 +1170,7 @@ fn a_clean_file_is_not_reported_until_it_changes() {
                 seen.news(pid, &text).len()
             })
             .collect();
-        assert!(reported.iter().all(|one| *one == reported[0]), "{told:?}");
+        assert!(reported.iter().all(|one| *one == reported[0]), "{reported:?}");
         reported[0]
     };
     assert_eq!(read(&mut host), 1);
@@ -1179,7 +1179,7 @@ fn a_clean_file_is_not_reported_until_it_changes() {
     host.sensor.set_clean(file, first);
     assert_eq!(read(&mut host), 0, "it is clean");
     assert_eq!(read(&mut host), 0, "it stays so");
-    // A newer version: nobody has looked at that.
+    // A newer version: nobody has inspected that.
     std::thread::sleep(Duration::from_millis(20));
     fs::write(&path, "this is something else altogether\n").unwrap();
     let second = version();

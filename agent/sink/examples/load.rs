@@ -32,7 +32,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long events are gathered for an object.
 const EVERY: Duration = Duration::from_secs(1);
 const BOOT: &str = "7a0b8a0e-0000-4000-8000-000000000001";
-/// Between two looks at the clock.
+/// Between two inspections of the clock.
 const TICK: Duration = Duration::from_millis(5);
 /// Between two lines.
 const REPORT_INTERVAL: Duration = Duration::from_millis(200);

@@ -220,7 +220,7 @@ impl Meter {
         let (since, logged) = self.outage.get_or_insert_with(|| (Instant::now(), false));
         if since.elapsed() >= OUTAGE && !*logged {
             *logged = true;
-            tracing::warn!(sink = self.title, error = why, "metrics cannot be told");
+            tracing::warn!(sink = self.title, error = why, "metrics cannot be reported");
         }
         let mut state = lock(&self.state);
         why.clone_into(&mut state.error);

@@ -4,7 +4,7 @@ use crate::cursor::Cursor;
 use keytrail_model::GapSeen;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Takes what was not delivered, to be told like anything else that is not seen. Never waits.
+/// Takes what was not delivered, to be reported like anything else that is not seen. Never waits.
 pub type ReportGap = Arc<dyn Fn(GapSeen) + Send + Sync>;
 
 /// A text without the credentials in it.

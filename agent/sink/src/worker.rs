@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long the ledger is not looked at when nobody rings; an event that went out before it was on disk is found then.
+/// How long the ledger is not inspected when nobody rings; an event that went out before it was on disk is found then.
 const POLL: Duration = Duration::from_secs(1);
 /// How much later than it happened an event may be recorded, with room.
 const DECIDED_NS: u64 = 60_000_000_000;
@@ -24,7 +24,7 @@ const DECIDED_NS: u64 = 60_000_000_000;
 const READ_MAX: usize = 1 << 20;
 /// Events looked through at a time by who wants few of them.
 const LOOK_THROUGH: usize = 1000;
-/// How long deliveries fail until it is told.
+/// How long deliveries fail until it is reported.
 const OUTAGE: Duration = Duration::from_secs(5);
 /// Tries until what the receiver refuses is left out.
 const REFUSALS: u32 = 5;
@@ -58,7 +58,7 @@ pub(crate) struct Worker {
 #[derive(Default)]
 pub(crate) struct State {
     backoff: Backoff,
-    /// When deliveries began to fail, and whether that was told.
+    /// When deliveries began to fail, and whether that was reported.
     outage: Option<(Instant, u64, bool)>,
     refusals: u32,
     /// The last batch was refused and left out.
@@ -380,7 +380,7 @@ impl Worker {
 #[derive(Default)]
 struct Selected {
     items: Vec<Item>,
-    /// The first of them tells of a gap and was not in the ledger.
+    /// The first of them reports a gap and was not in the ledger.
     has_gap: bool,
     /// Events the format has no form for.
     unsaid: u64,

@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 const PRINT_POLL: Duration = Duration::from_secs(1);
 /// How long sinks may take for the last events; what is left goes out after the next start.
 const SINKS_END: Duration = Duration::from_millis(300);
-/// How often the engine's progress is looked at when systemd does not ask for a watchdog.
+/// How often the engine's progress is inspected when systemd does not ask for a watchdog.
 const DEFAULT_CHECK: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &AgentArgs, config: Config) -> u8 {

@@ -94,7 +94,7 @@ fn run(cli: Cli) -> u8 {
     if let Err(e) = logging::init(&cli, &config.log, fallback) {
         return fail(&e, exit::USAGE);
     }
-    // Before anything is looked at: agents on this host are to know that it is not somebody's use of a credential, and
+    // Before anything is inspected: agents on this host are to know that it is not somebody's use of a credential, and
     // that events which are printed to a file or a pipe are no secrets on their way.
     if !looks_at_this_host(&cli.command) {
         keytrail_host::own::be_a_guest();

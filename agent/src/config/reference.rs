@@ -98,7 +98,7 @@ pub const KEYS: &[Key] = &[
         name: "inspect_timeout_ms",
         values: "10 to 60000 milliseconds",
         default: "1000",
-        what: "How long the records of a process wait for a file that it read to be inspected; beyond it they go on without, and the gap is told. Above 1300, bytes of what they sent may stay in the agent's memory for longer than two seconds.",
+        what: "How long the records of a process wait for a file that it read to be inspected; beyond it they go on without, and the gap is reported. Above 1300, bytes of what they sent may stay in the agent's memory for longer than two seconds.",
     },
     Key {
         name: "inspect_bytes",

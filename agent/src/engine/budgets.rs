@@ -1,4 +1,4 @@
-//! Payloads that were passed over because a budget was used up: told by process, and less and less often. A busy server
+//! Payloads that were passed over because a budget was used up: reported by process, and less and less often. A busy server
 //! is beyond its budget all day long.
 
 use keytrail_sensor::{Limit, PassedOver};
@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 /// Between the first and the second telling of a process; from then on each interval is longer.
 const FIRST_NS: u64 = 10_000_000_000;
 const LONGER: u64 = 6;
-/// What was passed over and is not told yet is not known to who asks about the past.
+/// What was passed over and is not reported yet is not known to who asks about the past.
 const LONGEST_NS: u64 = 300_000_000_000;
-/// Processes and limits remembered; what finds no room is told under process 0.
+/// Processes and limits remembered; what finds no room is reported under process 0.
 const MAX: usize = 4_096;
 
-/// What is to be told of one process.
+/// What is to be reported about one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BudgetReport {
     /// 0: of processes that found no room in the table.
@@ -53,7 +53,7 @@ impl Budgets {
         waiting.bytes += passed.bytes;
     }
 
-    /// What is due to be told.
+    /// What is due to be reported.
     pub fn due(&mut self, now: u64) -> Vec<BudgetReport> {
         let mut reported = Vec::new();
         for (&(tgid, limit), waiting) in &mut self.0 {

@@ -63,7 +63,7 @@ pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
     gaps
 }
 
-/// The call by which files are looked into is refused.
+/// The call by which files are inspected is refused.
 pub fn openat2(why: &str) -> Refused {
     Refused {
         hook: "openat2(2)".to_owned(),
@@ -74,7 +74,7 @@ pub fn openat2(why: &str) -> Refused {
     }
 }
 
-/// Without it no file can be looked into, so that no read of one is known to be of a credential.
+/// Without it no file can be inspected, so that no read of one is known to be of a credential.
 pub fn files_closed(refused: &Refused, boot_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!(
@@ -295,7 +295,7 @@ pub fn victim_unknown(boot_ns: u64) -> GapSeen {
     }
 }
 
-/// Payloads that were not looked into because a budget was used up.
+/// Payloads that were not inspected because a budget was used up.
 pub fn budget(reported: &BudgetReport, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen {
     let (what, key) = match reported.limit {
         Limit::Answers => (
@@ -342,7 +342,7 @@ pub fn writes_unseen(what: &str, error: &str, boot_ns: u64) -> GapSeen {
     }
 }
 
-/// The thread that looks at what is written waits for a file system that does not answer.
+/// The thread that inspects what is written waits for a file system that does not answer.
 pub fn writes_stuck(boot_ns: u64) -> GapSeen {
     GapSeen {
         remedy: "mend or unmount the file system that does not answer, or name it under `exclude` in the configuration"
@@ -355,7 +355,7 @@ pub fn writes_stuck(boot_ns: u64) -> GapSeen {
     }
 }
 
-/// Files that were written and not looked at.
+/// Files that were written and not inspected.
 pub fn not_inspected(count: u64, why: &str, boot_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!("files that were written were not inspected, {count} times: {why}"),
@@ -367,7 +367,7 @@ pub fn not_inspected(count: u64, why: &str, boot_ns: u64) -> GapSeen {
     }
 }
 
-/// Files that were read and could not be found again to be looked into.
+/// Files that were read and could not be found again to be inspected.
 pub fn unlocated(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!(

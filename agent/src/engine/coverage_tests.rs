@@ -290,7 +290,7 @@ fn what_found_no_room_is_reported_by_what_it_was() {
         (
             Bound::Roots,
             GapReason::TableFull,
-            "5 times a process of a mount namespace that is not inspected was met",
+            "5 times a process of a mount namespace that is not inspected was seen",
             "files in it are inspected when they are first read",
             Signal::FileRead,
         ),

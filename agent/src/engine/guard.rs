@@ -1,4 +1,4 @@
-//! The agent looks at itself: whether it stood still, whether somebody traces it, and whether its program and its
+//! The agent inspects itself: whether it stood still, whether somebody traces it, and whether its program and its
 //! configuration on the disk are those that it runs by.
 
 use keytrail_host::clock::{boot_ns, running_ns, wall_ns};

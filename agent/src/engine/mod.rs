@@ -99,7 +99,7 @@ enum Command {
     StageInput(String),
     /// A decoy to be remembered, or not any more.
     Decoy(DecoySeen),
-    /// What somebody else could not do, to be told.
+    /// What somebody else could not do, to be reported.
     Gap(Box<GapSeen>),
     /// What a pod is called.
     Pod(Box<PodNames>),

@@ -34,14 +34,14 @@ const NICE: i32 = -10;
 /// The same when nothing has come for a while.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// Rest between two drains that both found something. A ring with a record in it is readable at once, so that without
-/// a rest the loop would turn for every single record, and look into /proc at processes that are busy dying.
+/// a rest the loop would turn for every single record, and inspect /proc at processes that are busy dying.
 const PACE: Duration = Duration::from_millis(4);
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 /// One system call a hook.
 const HOOKS_NS: u64 = 2_000_000_000;
 const SWEEP_NS: u64 = 10_000_000_000;
-/// Who holds something has its libraries looked at when it connects; this is for the report, and for what is opened late.
+/// Who holds something has its libraries inspected when it connects; this is for the report, and for what is opened late.
 const LIBRARIES_NS: u64 = 10_000_000_000;
 /// A pass of the ring costs about 2 ms; a secret may be there for two seconds at most.
 const WIPE_NS: u64 = 1_000_000_000;
@@ -75,7 +75,7 @@ pub(super) struct Runner {
     pub uncovered: HashSet<String>,
     /// When files that could not be found again may be reported next.
     pub unlocated_due: u64,
-    /// The same for reads in /proc of processes that had ended, and how many of them are still to be told.
+    /// The same for reads in /proc of processes that had ended, and how many of them are still to be reported.
     pub reads_gone_due: u64,
     pub reads_gone: u64,
     /// The same for what found no room.
@@ -84,10 +84,10 @@ pub(super) struct Runner {
     pub end: Option<Instant>,
     /// Records that came after that.
     pub left: u64,
-    /// Events the ledger did not take, as far as told; and when more of them may be.
+    /// Events the ledger did not take, as far as reported; and when more of them may be.
     pub unwritten: u64,
     pub unwritten_due: u64,
-    /// Payloads beyond a budget that are still to be told.
+    /// Payloads beyond a budget that are still to be reported.
     pub budgets: Budgets,
     /// Leave the probes to a process that holds them until this one has exited.
     pub leave_probes: bool,
@@ -408,7 +408,7 @@ impl Runner {
             boot_ns: now,
             wall_ns: wall.saturating_sub(at.saturating_sub(now)),
         });
-        // Compilers read and delete files all the time: told together, not one by one.
+        // Compilers read and delete files all the time: reported together, not one by one.
         if self.pipeline.digest.unlocated > 0 && now >= self.unlocated_due {
             let count = std::mem::take(&mut self.pipeline.digest.unlocated);
             self.unlocated_due = now + UNLOCATED_NS;
@@ -449,7 +449,7 @@ impl Runner {
         }
         self.report_budgets(now, now);
         let losses = self.sensor.losses();
-        // What one program has told too often is nobody else's loss, and must not keep the hooks from being tried.
+        // What one program has reported too often is nobody else's loss, and must not keep the hooks from being tried.
         let lost = losses
             .iter()
             .any(|loss| loss.kind != keytrail_sensor::ATTACH_LIMIT);
@@ -490,7 +490,7 @@ impl Runner {
         for news in self.sensor.foreign() {
             if let ForeignNews::Unknown(refused) = &news {
                 if rights::lacks_programs() {
-                    // Told at the start.
+                    // Reported at the start.
                     continue;
                 }
                 self.sensor.refused(Signal::ProcessAttach, refused.clone());

@@ -193,7 +193,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
 }
 
 /// Finds what is watched, and TLS. What takes longer is found while the agent runs: until then a first read of a watched
-/// file is told like that of any other. Records are taken in meanwhile: a host that is busy fills a ring in a moment.
+/// file is reported like that of any other. Records are taken in meanwhile: a host that is busy fills a ring in a moment.
 fn find_watched(runner: &mut Runner) {
     let begin = Instant::now();
     loop {

@@ -1,8 +1,8 @@
-//! Findings that tell of one act, as one: the strongest, with the names of the others.
+//! Findings that report one act, as one: the strongest, with the names of the others.
 
 use std::cmp::Ordering;
 
-/// What is told of an act.
+/// What is reported about an act.
 pub trait OfAct {
     /// Epoch and number of the act; a number of 0 is none that others could belong to.
     fn act(&self) -> (u64, u64);

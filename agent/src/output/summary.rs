@@ -29,7 +29,7 @@ pub struct Summary {
     gaps: Vec<(Gap, u64)>,
 }
 
-/// One credential as it was met.
+/// One credential as it was seen.
 #[derive(Clone, Debug, Default)]
 struct CredentialSummary {
     label: String,
@@ -55,7 +55,7 @@ pub struct TraceEnd {
     pub elapsed: Duration,
     /// "exit status 0", "killed by signal 9".
     pub outcome: String,
-    /// Processes of the command that met credentials, still run, and are no longer followed.
+    /// Processes of the command that obtained credentials, still run, and are no longer followed.
     pub survivors: usize,
 }
 
@@ -141,7 +141,7 @@ impl Summary {
         }
     }
 
-    /// Counts a gap that came beside the events: a reader that was too slow, or more of what was told already.
+    /// Counts a gap that came beside the events: a reader that was too slow, or more of what was reported already.
     pub fn missed(&mut self, gap: &Gap) {
         if gap.reason == GapReason::ClientTooSlow.number() {
             self.missed += gap.count;
@@ -165,7 +165,7 @@ impl Summary {
         self.events
     }
 
-    /// Different credentials met.
+    /// Different credentials seen.
     pub fn credentials(&self) -> usize {
         self.credentials.len()
     }
@@ -203,7 +203,7 @@ impl Summary {
         counted.max(self.lost) + self.missed
     }
 
-    /// The end of `keytrail trace`: what was met, from where, where it went, and what could not be seen.
+    /// The end of `keytrail trace`: what was seen, from where, where it went, and what could not be seen.
     pub fn trace(&self, end: &TraceEnd, status: &GetStatusResponse, style: &Style) -> String {
         let mut out = String::new();
         let heading = format!(
@@ -215,7 +215,7 @@ impl Summary {
         style.paint(&mut out, Colour::Bold, &heading);
         out.push('\n');
         if self.credentials.is_empty() {
-            out.push_str("No credential was met");
+            out.push_str("No credential was seen");
             let lost = self.lost_total(status.counters.as_ref());
             out.push_str(if self.gaps.is_empty() && lost == 0 {
                 ".\n"
@@ -365,7 +365,7 @@ fn coverage(libraries: &[LibraryStatus]) -> String {
         }
     }
     if stacks.is_empty() {
-        return "no TLS library met".into();
+        return "no TLS library found".into();
     }
     let describe = |(stack, (covered, all, reason)): (&&str, &(usize, usize, &str))| {
         let mut text = (*stack).to_owned();

@@ -41,7 +41,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// For people who look on: what is not seen is told once, and then counted.
+    /// For people who look on: what is not seen is reported once, and then counted.
     #[must_use]
     pub fn condensed(mut self) -> Writer<W> {
         self.condense = (self.format == Format::Compact).then(Condense::default);

@@ -185,7 +185,7 @@ impl Ledger {
         self.writer.outbox().overdue();
     }
 
-    /// Queues what a look at a file found. Never waits.
+    /// Queues what an inspection of a file found. Never waits.
     pub fn place(&self, seen: PlaceSeen) {
         self.writer.place(seen);
     }
@@ -300,11 +300,11 @@ impl Ledger {
 /// is written to it would be written elsewhere.
 ///
 /// # Errors
-/// It is neither; or it cannot be looked at.
+/// It is neither; or it cannot be inspected.
 pub fn own(dir: &Path) -> Result<(), LedgerError> {
     let me = rustix::process::geteuid().as_raw();
     let io_error = |source| LedgerError::Io {
-        what: "cannot look at the state directory".to_owned(),
+        what: "cannot inspect the state directory".to_owned(),
         path: dir.to_owned(),
         source,
     };

@@ -337,7 +337,7 @@ proptest! {
             let was = truths.iter().any(|truth| question.matches(truth));
             let answer = question.ask(dir.path());
             let verdict = Verdict::try_from(answer.verdict).unwrap();
-            // What inherits it, and what its holders send, is not told one by one once somebody has it.
+            // What inherits it, and what its holders send, is not reported one by one once somebody has it.
             let unreported = |h: &HiddenInterval| h.reason.ends_with("_not_told");
             let exact = match verdict {
                 Verdict::Yes => was,

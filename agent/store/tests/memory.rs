@@ -818,8 +818,8 @@ fn uses_are_asked_for_by_the_environment_of_the_site() {
     assert_ne!(verdict(2, "production"), i32::from(Verdict::Yes));
 }
 
-/// Of sends that were told together only the first and the last have a time: between them nobody says no. Nor of the last
-/// seconds, in which some may be counted and not told.
+/// Of sends that were reported together only the first and the last have a time: between them nobody says no. Nor of the last
+/// seconds, in which some may be counted and not reported.
 #[test]
 fn what_was_reported_together_may_have_been_at_any_time_between() {
     let dir = tempfile::tempdir().unwrap();
@@ -857,7 +857,7 @@ fn what_was_reported_together_may_have_been_at_any_time_between() {
         (
             answer.verdict == i32::from(Verdict::Yes),
             why("time_unknown"),
-            why("told_together"),
+            why("reported_together"),
         )
     };
     assert_eq!(ask(9, 11, 600), (true, false, false), "the first");

@@ -17,7 +17,7 @@ use std::{
     path::Path,
 };
 
-/// An environment of 3 MB: what was not looked at is said, what was is known, and the agent lives.
+/// An environment of 3 MB: what was not inspected is said, what was is known, and the agent lives.
 pub fn environment_of_3_mb() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -47,7 +47,7 @@ pub fn environment_of_3_mb() {
     });
     let reported = gap.gap.as_ref().unwrap();
     assert_eq!(reported.count, 1, "one process: {}", gap.brief());
-    // "131072 of 3003456 bytes of the environment were looked at"
+    // "131072 of 3003456 bytes of the environment were inspected"
     let numbers: Vec<u64> = reported
         .detail
         .split(' ')
@@ -180,7 +180,7 @@ pub fn odd_proc_entries() {
         let stat = format!("/proc/{}/stat cannot be read", garbled.pid());
         e.reason() == "environment_unreadable" && e.gap.as_ref().unwrap().detail.starts_with(&stat)
     });
-    // What /proc does not tell of the garbled one, the kernel does when it executes something.
+    // What /proc does not report the garbled one, the kernel does when it executes something.
     garbled.say("go");
     let exposed = agent.expect("the garbled process as a holder", garbled.pid(), |e| {
         e.is("credential_exposed") && e.pid() == garbled.pid()
@@ -193,7 +193,7 @@ pub fn odd_proc_entries() {
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
 }
 
-/// Environments of running processes that cannot be read are told, each with its process; a kernel thread has none.
+/// Environments of running processes that cannot be read are reported, each with its process; a kernel thread has none.
 pub fn environments_that_cannot_be_read() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -217,7 +217,7 @@ pub fn environments_that_cannot_be_read() {
     let reported = gap.gap.as_ref().unwrap();
     assert!(
         reported.detail.contains(&format!("process {} ", holder.pid())) && !reported.remedy.is_empty(),
-        "{told:?}"
+        "{reported:?}"
     );
     agent.wait_idle();
     let gaps: Vec<Event> = agent
@@ -319,7 +319,7 @@ pub fn ring_that_overflows() {
         serde_json::from_str(&own.stdout_text()).unwrap();
     let counted: u64 = status.counters.as_ref().unwrap().lost.values().sum();
     let reported: u64 = of_execs.iter().map(|e| e.gap.as_ref().unwrap().count).sum();
-    assert!(counted >= reported, "{counted} counted, {told} told");
+    assert!(counted >= reported, "{counted} counted, {reported} reported");
 
     let token = plant::github();
     let done = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")
@@ -460,12 +460,12 @@ pub fn few_file_descriptors() {
     agent.expect("the send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    // A file that it cannot open to look into is not passed over.
+    // A file that it cannot open to inspect is not passed over.
     let (planted, file) = plant::aws_credentials(&scratch.make("elsewhere"));
     let before = agent.sequence();
     let done = sh("cat \"$1\"; :").arg(&file).run().ok();
     assert!(done.stdout_text().contains(&planted.value));
-    // Such gaps are told every ten seconds.
+    // Such gaps are reported every ten seconds.
     wait_for("the read, or a gap about it", patience(20), || {
         let events = agent.events();
         let reported = events.iter().any(|e| {

@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A file system that takes minutes to answer keeps neither the start nor anybody else's records waiting, and is told.
+/// A file system that takes minutes to answer keeps neither the start nor anybody else's records waiting, and is reported.
 pub fn files_that_do_not_answer() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -70,7 +70,7 @@ print('reads', flush=True)
 mmap.mmap(-1, 1 << 20)";
 
 /// A process that lets nobody read its memory (`ps` waits for it for ever) keeps neither the start nor anybody else's
-/// records waiting, and is told.
+/// records waiting, and is reported.
 pub fn a_process_that_does_not_let_itself_be_read() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -208,7 +208,7 @@ pub fn a_file_of_ninety_thousand_credentials() {
     );
     assert!(traced.done.status.success());
     assert!(took < patience(3), "it took {took:?}");
-    // What is not known of it is told: by the event, or by a gap.
+    // What is not known of it is reported: by the event, or by a gap.
     let read = traced.events.iter().filter(|e| e.is("credential_read"));
     let cut = |e: &Event| e.truncation.as_ref().is_some_and(|t| t.file);
     let gap = |e: &Event| matches!(e.reason(), "file_truncated" | "inspection_timeout");

@@ -156,7 +156,7 @@ pub fn trace_shows_events() {
         assert!(!said.contains(&token.value[4..]) && !said.contains(&planted.value));
         lines.into_iter().filter(|l| l != "err").collect::<Vec<_>>()
     };
-    // That there was no time to look into something is honest beside others, and not what this is about.
+    // That there was no time to inspect something is honest beside others, and not what this is about.
     let traced = |act: &dyn Fn() -> Act| {
         for _ in 0..2 {
             let lines = once(act());
@@ -297,7 +297,7 @@ curl -s -d t=$GITHUB_TOKEN \"$3\"; fi; :\n",
 }
 
 /// What `trace` says of a command that uses credentials: the file is complete when it ends, the summary names what
-/// was met and where it went, and nobody else's processes are in it.
+/// was seen and where it went, and nobody else's processes are in it.
 pub fn trace_follows_descendants() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -510,7 +510,7 @@ pub fn doctor_names_every_signal() {
         let note = &send.expect("udp_send").note;
         assert!(note.contains("QUIC"), "{note}");
         for signal in &status.signals {
-            // Kernels before 6.3 may tell of neither.
+            // Kernels before 6.3 may report neither.
             let of_messages = [Signal::UnixSend, Signal::UdpSend].map(Signal::number);
             if of_messages.contains(&signal.signal) && kernel() < (6, 3) && signal.hook.is_empty() {
                 assert!(!signal.refused.is_empty(), "{signal:?}");
@@ -561,7 +561,7 @@ pub fn doctor_names_every_signal() {
     }
 }
 
-/// Signals that profit are on the better tier, or why they are not is told. Debian's 6.12 takes trampolines: there it
+/// Signals that profit are on the better tier, or why they are not is reported. Debian's 6.12 takes trampolines: there it
 /// must be the better one.
 pub fn doctor_names_the_better_tier() {
     let _turn = turn();
@@ -670,7 +670,7 @@ pub fn classify_answers_line_by_line() {
 pub fn watch_begins_with_what_was() {
     let _turn = turn();
     let scratch = Scratch::new();
-    // Held since before the agent: told when it started, to nobody.
+    // Held since before the agent: reported when it started, to nobody.
     let token = plant::github();
     let mut holder = sh("while read line; do COPIED_TOKEN=\"$GITHUB_TOKEN\" env true; done")
         .env("GITHUB_TOKEN", &token.value)
@@ -747,7 +747,7 @@ pub fn watch_begins_with_what_was() {
     drop(holder);
 }
 
-/// What keytrail itself looks into (an inventory, a classification, the engine of a trace) is nobody's use of a
+/// What keytrail itself inspects (an inventory, a classification, the engine of a trace) is nobody's use of a
 /// credential for another agent; and a program that is only called keytrail is somebody.
 pub fn own_doings_are_no_uses() {
     let _turn = turn();

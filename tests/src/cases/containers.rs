@@ -157,7 +157,7 @@ fn about(agent: &Agent, fingerprint: &str) -> Vec<Event> {
 }
 
 /// A token in a container's environment: what its runtime does to bring it there is one fact of one event, and what the
-/// container does with it is told.
+/// container does with it is reported.
 pub fn a_token_in_the_environment() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -207,13 +207,13 @@ pub fn a_token_in_the_environment() {
         .collect();
     assert!(
         others.is_empty(),
-        "the runtime's work is told:\n{}",
+        "the runtime's work is reported:\n{}",
         list(&others)
     );
     println!("{}", list(&reported));
 }
 
-/// Files in a container have the container's paths, with the host's beside; each read is told once.
+/// Files in a container have the container's paths, with the host's beside; each read is reported once.
 pub fn files_have_the_containers_paths() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -288,7 +288,7 @@ pub fn a_program_that_is_not_of_the_image() {
         .map(|e| e.executable().to_owned())
         .collect();
     assert_eq!(accused, ["/root/cat"], "{}", list(&agent.events()));
-    // It is as young as any, and told once.
+    // It is as young as any, and reported once.
     let fresh = |e: &Event| {
         e.finding
             .as_ref()

@@ -23,14 +23,14 @@ fn action(event: &Event) -> &'static str {
     FileAction::word_of(event.change.as_ref().map_or(0, |c| c.action))
 }
 
-/// What was told of this file, in order.
+/// What was reported about this file, in order.
 fn reported(agent: &Agent, file: &Path) -> Vec<Event> {
     let mut events = of_kind(&agent.events(), KIND);
     events.retain(|e| Path::new(e.path()) == file);
     events
 }
 
-/// Waits for what is told of a file.
+/// Waits for what is reported about a file.
 fn expect(agent: &Agent, file: &Path, what: &str) -> Event {
     agent.expect(what, 0, |e| {
         e.is(KIND) && Path::new(e.path()) == file && action(e) == what
@@ -52,12 +52,12 @@ fn known(agent: &Agent, dir: &Path, name: &str) -> (PathBuf, Planted) {
     agent.expect("the new credential", 0, |e| {
         e.is("credential_created") && Path::new(e.path()) == file
     });
-    // It is followed a moment after it was told of.
+    // It is followed a moment after it was reported.
     std::thread::sleep(patience(1));
     (file, key)
 }
 
-/// Nothing else was told of this file.
+/// Nothing else was reported about this file.
 fn only(agent: &Agent, file: &Path, actions: &[&str]) {
     std::thread::sleep(patience(1));
     agent.sentinel();
@@ -129,7 +129,7 @@ pub fn rewritten_unseen() {
         .arg(&work)
         .run()
         .ok();
-    // The control: what is new is told as such.
+    // The control: what is new is reported as such.
     let (new, _) = known(&agent, &work, "new.env");
     agent.sentinel();
     let created = of_kind(&agent.events(), "credential_created");
@@ -137,7 +137,7 @@ pub fn rewritten_unseen() {
     for file in &before {
         let reported = created.iter().filter(|e| Path::new(e.path()) == file);
         assert_eq!(reported.count(), 0, "{}", list(&created));
-        // Nothing is lost by that: who reads it is told.
+        // Nothing is lost by that: who reads it is reported.
         let done = sh("cat $1; :").arg(file).run().ok();
         agent.expect("the read", done.pid, |e| {
             e.is("credential_read") && e.in_tree(done.pid) && Path::new(e.path()) == file
@@ -205,7 +205,7 @@ pub fn rotated() {
                 break (event, done);
             }
             // A shell that had no processor between moving the file away and writing another has it seen missing, which is
-            // told as what it is.
+            // reported as what it is.
             let events = reported(&agent, &file);
             let moved = |e: &Event| action(e) == "moved" && e.sequence() > since;
             assert!(

@@ -37,7 +37,7 @@ pub fn health_and_reflection() {
     assert_eq!(
         state & 0o077,
         0,
-        "others may look into the state directory: {state:o}"
+        "others may inspect the state directory: {state:o}"
     );
 
     let health = on_channel(&agent.socket(), |channel| async {

@@ -247,7 +247,7 @@ pub fn nothing_planted_is_kept() {
     assert!(!scanner.files(&[scratch.join("home")], &[]).found.is_empty());
 }
 
-/// While credentials are in use all the time, a look at any moment may find one in flight, but they do not pile up:
+/// While credentials are in use all the time, an inspection of any moment may find one in flight, but they do not pile up:
 /// after the load stops the agent is clean again.
 pub fn load_leaves_nothing() {
     let _turn = turn();

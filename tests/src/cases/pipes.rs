@@ -49,7 +49,7 @@ fn run(script: &str, file: &Path, sink: &Sink) -> Done {
         .ok()
 }
 
-/// Fails unless one send is told, and the secret was seen in it.
+/// Fails unless one send is reported, and the secret was seen in it.
 fn is_seen(agent: &Agent, done: &Done, by: &str, file: &Path, script: &str) {
     let sent = sent(agent, done.pid);
     count(&sent, 1, script);
@@ -301,7 +301,7 @@ setTimeout(() => openssl.stdin.end(require('fs').readFileSync(process.argv[1])),
     assert_eq!(way(&event), expected, "{}", event.brief());
 }
 
-/// git's daemon that keeps credentials for a while: told by one program over a socket with a name, and asked by another.
+/// git's daemon that keeps credentials for a while: reported by one program over a socket with a name, and asked by another.
 pub fn kept_by_a_daemon() {
     let _turn = turn();
     let scratch = Scratch::new();

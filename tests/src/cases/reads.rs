@@ -185,10 +185,10 @@ pub fn looking_is_not_reading() {
         .into_iter()
         .filter(|e| e.credential.is_some())
         .collect();
-    count(&about, 0, "events about looking at a file");
+    count(&about, 0, "events about inspecting a file");
 }
 
-/// To open is not to read: it is told as what it is, once, by whom it was.
+/// To open is not to read: it is reported as what it is, once, by whom it was.
 pub fn opening_is_not_reading() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -220,7 +220,7 @@ pub fn opening_is_not_reading() {
 }
 
 /// A read that has nowhere to put the bytes fails, after the pages were looked up: of a file that is watched, and of one that
-/// nobody has looked into.
+/// nobody has inspected.
 pub fn failing_is_not_reading() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -416,7 +416,7 @@ pub fn readers_are_named() {
     assert_eq!(read.source.as_ref().unwrap().mode, "0644");
 }
 
-/// A file on a disk that is replaced again and again, by those who do that: each read after it is told, under its path.
+/// A file on a disk that is replaced again and again, by those who do that: each read after it is reported, under its path.
 pub fn after_each_change() {
     let _turn = turn();
     let scratch = Scratch::new();

@@ -45,7 +45,7 @@ fn reads_of(agent: &Agent, root: u32) -> Vec<Event> {
 }
 
 /// Two hundred file systems, each in a mount namespace of its own, with a token that is read once by a process of some
-/// milliseconds and is gone with it: every read is told, once, under its path. Beside somebody who reads all the time.
+/// milliseconds and is gone with it: every read is reported, once, under its path. Beside somebody who reads all the time.
 pub fn gone_with_their_readers() {
     const NUMBER: usize = 200;
     let _turn = turn();
@@ -98,7 +98,7 @@ for number in range({NUMBER}):
         .collect();
     assert!(
         missing.is_empty() && by_cat.len() == NUMBER,
-        "{} reads told, not among them {missing:?}\n{}",
+        "{} reads reported, not among them {missing:?}\n{}",
         by_cat.len(),
         list(
             &agent
@@ -219,7 +219,7 @@ sys.stdin.readline()
             .cloned()
             .collect()
     };
-    // By what the read calls are told: hooks before the call do not know of an address that is none.
+    // By what the read calls are reported: hooks before the call do not know of an address that is none.
     let hook = of("read").first().map_or(String::new(), |e| {
         e.evidence
             .as_ref()

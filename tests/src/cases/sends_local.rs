@@ -16,7 +16,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Kernels before 6.3 may not tell of these.
+/// Kernels before 6.3 may not report these.
 fn reported() -> bool {
     let reported = kernel() >= (6, 3);
     if !reported {

@@ -169,7 +169,7 @@ pub fn read_file_sent_by_the_reader() {
     goes_to(&sent[0], &["127.0.0.1"], sink.port);
 }
 
-/// One send of more than what is looked into, with the secret behind that: nobody can say that it was not sent.
+/// One send of more than what is inspected, with the secret behind that: nobody can say that it was not sent.
 pub fn longer_than_what_is_inspected() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -197,7 +197,7 @@ s.sendall(b'x'*200000+os.environ['GITHUB_TOKEN'].encode())";
         "{}",
         sent.brief()
     );
-    // Told at most every ten seconds.
+    // Reported at most every ten seconds.
     wait_for("the gap", patience(20), || {
         agent
             .events()
@@ -261,7 +261,7 @@ pub fn found_in_a_file_and_used_at_once() {
     }
 }
 
-/// Two thousand requests of one kind: each is counted, the first are told one by one, and the ledger's list of uses has all.
+/// Two thousand requests of one kind: each is counted, the first are reported one by one, and the ledger's list of uses has all.
 pub fn again_and_again() {
     const REQUESTS: u64 = 2_000;
     let _turn = turn();

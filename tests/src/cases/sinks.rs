@@ -358,7 +358,7 @@ address = "tcp:127.0.0.1:{tcp}"
             key = key.display(),
         ))
         .start();
-    // Nobody is there at first: after some seconds that is told, once for each.
+    // Nobody is there at first: after some seconds that is reported, once for each.
     let load = sh("while :; do GITHUB_TOKEN=$1 true; GITHUB_TOKEN=$1 sh -c :; sleep 0.02; done")
         .arg(plant::github().value)
         .limit(600)
@@ -432,7 +432,7 @@ address = "tcp:127.0.0.1:{tcp}"
         let ids = of_json(&lines).iter().map(id).collect();
         whole(&receiver.args[0], &held, &zipped(ids, &lines));
     }
-    // An outage is told once, not with every try.
+    // An outage is reported once, not with every try.
     for name in ["hook", "tcp"] {
         let of = |e: &&Event| {
             e.reason() == "sink_behind" && e.gap.as_ref().unwrap().detail.starts_with(&behind(name))
@@ -442,8 +442,8 @@ address = "tcp:127.0.0.1:{tcp}"
             .filter(of)
             .map(id)
             .collect::<BTreeSet<_>>();
-        // One at the beginning; each of the agents of the ten rounds may have met one of its own.
-        assert!((1..=11).contains(&reported.len()), "{told:?}");
+        // One at the beginning; each of the agents of the ten rounds may have obtained one of its own.
+        assert!((1..=11).contains(&reported.len()), "{reported:?}");
     }
     agent.stop();
 }

@@ -55,7 +55,7 @@ batch = 20
     // The reader of the store, which comes later, is seen too.
     let last = id(&agent.sentinel());
     let exposed = |e: &&Event| e.is("credential_exposed") && id(e) <= last;
-    // What was told just now may not be in the ledger yet.
+    // What was reported just now may not be in the ledger yet.
     std::thread::sleep(Duration::from_millis(1500));
     wait_for("the lake to have all", patience(60), || {
         let sink = stream::status(&agent.socket()).sinks.remove(0);

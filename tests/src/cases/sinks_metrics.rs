@@ -67,7 +67,7 @@ fn exposures(points: &[Point], temporality: i32) -> Vec<&Point> {
 }
 
 /// Counts reach a collector by way of Rotel, cumulative by HTTP and as deltas by gRPC, also when Rotel is away for a time: at the end
-/// both say what the agent told. Names are those of the semantic conventions, or below `keytrail.`: the collector looks.
+/// both say what the agent reported. Names are those of the semantic conventions, or below `keytrail.`: the collector looks.
 pub fn a_collector_receives_counts() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -142,7 +142,7 @@ fn judge(points: &[Point], reported: usize) {
     let last = cumulative.last().unwrap().value;
     let sum: f64 = deltas.iter().map(|point| point.value).sum();
     println!(
-        "{told} exposures; {} points say {last}, {} add up to {sum}",
+        "{reported} exposures; {} points say {last}, {} add up to {sum}",
         cumulative.len(),
         deltas.len()
     );

@@ -30,7 +30,7 @@ pub fn out_of_an_environment() {
     let scratch = Scratch::new();
     let agent = Agent::start(&scratch);
     let (holder, held) = holder(&agent);
-    // What a process has only just been given may have come after the read, which is told without its time.
+    // What a process has only just been given may have come after the read, which is reported without its time.
     std::thread::sleep(patience(1));
     let thief = sh("cat /proc/$1/environ >/dev/null; :")
         .arg(holder.pid().to_string())
@@ -75,7 +75,7 @@ for line in open(f'/proc/{pid}/maps'):
     assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
 }
 
-/// Looking at a process is not taking from it (ps of procps 4.0 does read every environment), and who holds nothing has nothing taken.
+/// Inspecting a process is not taking from it (ps of procps 4.0 does read every environment), and who holds nothing has nothing taken.
 pub fn looking_is_not_taking() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -327,7 +327,7 @@ libc.ptrace(17, pid, None, None)",
     assert!(found(&agent, thief.pid).is_some());
 }
 
-/// A debugger of what it has started itself: told, and no finding.
+/// A debugger of what it has started itself: reported, and no finding.
 pub fn a_debugger_of_its_own_child() {
     let _turn = turn();
     let scratch = Scratch::new();

@@ -178,7 +178,7 @@ fn under_load() -> Vec<String> {
     let log = server.log().expect("nginx keeps a record");
     let reported = of_kind(&agent.events(), "coverage_gap");
     let lost = records_lost(&reported);
-    // It says that it got no processor for seconds, and how much it did not look into for that nobody can count: such a run shows
+    // It says that it got no processor for seconds, and how much it did not inspect for that nobody can count: such a run shows
     // that no destination is a wrong one, and nothing more.
     let stood_still = reported.iter().any(|e| e.reason() == "agent_stopped");
     let mut too_many = Vec::new();

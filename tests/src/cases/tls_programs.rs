@@ -212,7 +212,7 @@ pub(super) fn installed(path: &str) -> PathBuf {
 enum Run {
     /// The first one: it lies where programs are installed, or its library is named like one.
     First,
-    /// A later one: it lies anywhere, and the first may be over before it is looked into, on a busy machine the second too.
+    /// A later one: it lies anywhere, and the first may be over before it is inspected, on a busy machine the second too.
     Later,
 }
 

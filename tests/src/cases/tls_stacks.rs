@@ -246,7 +246,7 @@ pub fn node_connections_are_never_swapped() {
     );
 }
 
-/// A traced command is told of the libraries it uses itself, not of what others on the machine do.
+/// A traced command learns of the libraries it uses itself, not of what others on the machine do.
 pub fn a_trace_names_its_own_libraries() {
     let _turn = turn();
     let scratch = Scratch::new();

@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A home with keys of several kinds, and a project without. What is found again of the same key is counted and not told, so
+/// A home with keys of several kinds, and a project without. What is found again of the same key is counted and not reported, so
 /// that each act has one of its own.
 fn home(scratch: &Scratch, name: &str) -> PathBuf {
     let home = scratch.make("home").join(name);

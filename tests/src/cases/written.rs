@@ -46,7 +46,7 @@ pub fn echo_into_a_file() {
     });
     assert_eq!(finding.finding.as_ref().unwrap().severity, "medium");
     agent.wait_idle();
-    count(&written(&agent, done.pid, "file"), 1, "told once");
+    count(&written(&agent, done.pid, "file"), 1, "reported once");
 }
 
 /// Events with the public identifiers of credentials, printed into a file: keytrail has sent nobody's key.
@@ -147,7 +147,7 @@ os.pwrite(third, b'z' + token + b'\\n', 5000)";
     assert_eq!(paths, expected, "{}", list(&agent.tree(done.pid)));
 }
 
-/// A holder that writes much and nothing of what it holds: not a word of it, but what was not looked into is counted.
+/// A holder that writes much and nothing of what it holds: not a word of it, but what was not inspected is counted.
 pub fn much_of_something_else() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -206,7 +206,7 @@ open(sys.argv[2], 'w').write(text)";
     );
 }
 
-/// What is not written is not told: a descriptor that is not open for writing, a call that cannot be one.
+/// What is not written is not reported: a descriptor that is not open for writing, a call that cannot be one.
 pub fn what_cannot_be_written() {
     let _turn = turn();
     let scratch = Scratch::new();

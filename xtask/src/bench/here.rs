@@ -223,7 +223,7 @@ fn pairs(
     let mut measured = || -> Result<f64> {
         let mut running = subject.start(work)?;
         if matches!(load, Load::Served(_) | Load::Postgres(_)) && running.pid().is_some() {
-            // Programs that are met for the first time are looked into, once a version: that is no cost of a request.
+            // Programs that are seen for the first time are inspected, once a version: that is no cost of a request.
             load.once()?;
             running.wait_idle()?;
         }
@@ -272,7 +272,7 @@ fn pairs(
     ))
 }
 
-/// Waits until the agent has looked at what was there before it: programs, files. What that took.
+/// Waits until the agent has inspected what was there before it: programs, files. What that took.
 fn wait_idle(pid: u32) -> Result<Duration> {
     let started = Instant::now();
     let mut quiet = 0;

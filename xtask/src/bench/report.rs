@@ -115,7 +115,7 @@ fn cells(line: &Line) -> Option<(Row, String)> {
     }
 }
 
-/// What is told below the table.
+/// What is reported below the table.
 fn sentence(line: &Line) -> Option<String> {
     let mib = |kib: &u64| *kib as f64 / 1024.0;
     Some(match line {

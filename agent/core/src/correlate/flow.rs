@@ -23,7 +23,7 @@ pub struct Flow {
     pub ends: Endpoints,
     pub hosts: Vec<HostName>,
     pub sent_bytes: u64,
-    /// Of what was sent in clear or given to a TLS library: what was looked into.
+    /// Of what was sent in clear or given to a TLS library: what was inspected.
     pub inspected: u64,
     /// A part of that was not captured.
     pub cut: bool,
@@ -35,18 +35,18 @@ pub struct Flow {
     version: u64,
     /// The last send that counts for lineage.
     pub sent_ns: u64,
-    /// When lineage is decided; `None` when nothing was sent since it was, and nothing was met.
+    /// When lineage is decided; `None` when nothing was sent since it was, and nothing was seen.
     due_ns: Option<u64>,
     decided: bool,
     last_ns: u64,
-    /// When it is next looked at whether it is idle.
+    /// When it is next inspected whether it is idle.
     idle_ns: u64,
     /// Fingerprints already reported on this connection: as observed or identified, and as lineage.
     pub claimed: BTreeSet<String>,
     pub reported: BTreeSet<String>,
     /// Bytes in clear that proofs account for: a proven credential with the words around it.
     pub accounted: u64,
-    /// It was seen from its beginning, by a process that held something already: all that was sent on it was told.
+    /// It was seen from its beginning, by a process that held something already: all that was sent on it was reported.
     pub begun: bool,
     /// A TLS handshake was sent.
     pub handshake: bool,
@@ -109,7 +109,7 @@ impl Flow {
         }
     }
 
-    /// Notes how much of a payload in clear was looked into.
+    /// Notes how much of a payload in clear was inspected.
     pub fn inspect(&mut self, payload: &Payload) {
         self.inspected = self.inspected.saturating_add(payload.inspected);
         self.cut |= payload.truncated;
@@ -184,7 +184,7 @@ pub type Key = (Pid, u64, u64);
 #[derive(Debug, Default)]
 pub struct Flows {
     map: BTreeMap<Key, Flow>,
-    /// Which of them something is to be done with, by time: a tick looks at these only.
+    /// Which of them something is to be done with, by time: a tick inspects these only.
     schedule: Schedule<Key>,
     /// Peers (address and port) that processes asked for a connection.
     asked: BTreeSet<(Pid, String, u16)>,
@@ -316,7 +316,7 @@ impl Flows {
             .rfind(|flow| flow.ends == *ends || ends.is_udp() && same_connection(&flow.ends, ends))
     }
 
-    /// As [`Flows::with_ends`], to look at.
+    /// As [`Flows::with_ends`], to inspect.
     pub fn known(&self, pid: Pid, ends: &Endpoints) -> Option<&Flow> {
         self.of_socket(pid, place(ends))
             .map(|(_, flow)| flow)
@@ -380,7 +380,7 @@ impl Flows {
         }
     }
 
-    /// Lineage of a flow is decided: it is again when its process sends after it met something else.
+    /// Lineage of a flow is decided: it is again when its process sends after it obtained something else.
     pub fn decided(&mut self, key: Key, reported: impl IntoIterator<Item = String>) {
         self.postpone(key);
         if let Some(flow) = self.map.get_mut(&key) {
@@ -446,7 +446,7 @@ impl Flows {
                 gone.push(key);
                 continue;
             }
-            // What is idle and undecided is looked at again when it is due.
+            // What is idle and undecided is inspected again when it is due.
             let again = if idle {
                 boot_ns
             } else {

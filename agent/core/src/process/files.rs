@@ -1,4 +1,4 @@
-//! Files that who met a credential has just written: what may be in them, whatever it looks like by now. Pure: time comes
+//! Files that who obtained a credential has just written: what may be in them, whatever it looks like by now. Pure: time comes
 //! with the record.
 
 use super::Carried;
@@ -13,7 +13,7 @@ const MAX_READERS: usize = 16;
 const MAX_CARRIED: usize = 64;
 /// A file that nobody has written to for so long is no longer on its way.
 const KEEP_NS: u64 = 600_000_000_000;
-/// Beyond so many bytes not every write is told: what the file has more may be of the same writers.
+/// Beyond so many bytes not every write is reported: what the file has more may be of the same writers.
 const ALL_REPORTED: u64 = 256 * 1024;
 /// What a program writes ahead of what it reads (a salt, a magic number) comes before it is known to hold anything.
 const HEADER: u64 = 64;

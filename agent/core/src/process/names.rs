@@ -1,4 +1,4 @@
-//! What pods are called. A name is never waited for: an event goes out without, and the name is told when it comes.
+//! What pods are called. A name is never waited for: an event goes out without, and the name is reported when it comes.
 //!
 //! A pod is found by the uid in the cgroup of a process, which Kubernetes gives once, and a container of it by its id there.
 //! So neither a path nor an image nor a pid that two tenants share can mix them.
@@ -22,9 +22,9 @@ pub struct Names {
     pods: BTreeMap<String, Known>,
     /// The uid by which the node knows a pod from a file, and the pods that say they mirror it.
     mirrors: BTreeMap<String, Vec<String>>,
-    /// Uid of a pod and id of a container that events were told of without a name, and when the last of these was.
+    /// Uid of a pod and id of a container that events were reported without a name, and when the last of these was.
     waiting: BTreeMap<(String, String), u64>,
-    /// What found no room, until it is told.
+    /// What found no room, until it is reported.
     pub dropped: u64,
 }
 

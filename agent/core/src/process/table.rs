@@ -23,7 +23,7 @@ const MANY: usize = 64;
 /// How long they are kept after its end.
 const KEEP_MANY_NS: u64 = 1_000_000_000;
 
-/// Where a process met a credential it holds.
+/// Where a process obtained a credential it holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HoldingPlace {
     File(Arc<FileFacts>),
@@ -44,13 +44,13 @@ pub struct Holding {
     pub place: HoldingPlace,
     /// Key of the process it came from, when it was inherited over fork or exec.
     pub inherited_from: Option<Arc<str>>,
-    /// When the first holder of the chain met it, nanoseconds since boot.
+    /// When the first holder of the chain obtained it, nanoseconds since boot.
     pub since_ns: u64,
     /// The earliest that can have been: before `since_ns` where it was told without its time.
     pub from_ns: u64,
     /// Since when the process has it of its own, or as a copy of one that had; `None`: an exec lies between.
     pub own_ns: Option<u64>,
-    /// Who met it first of the chain.
+    /// Who obtained it first of the chain.
     pub origin: Pid,
     /// The way it can have come by, when it was passed on through a pipe.
     pub passed: Option<Passed>,
@@ -61,11 +61,11 @@ pub struct Holding {
 /// How a credential can have come to a process that did not meet it itself.
 #[derive(Clone, Debug)]
 pub struct Passed {
-    /// From who met it first to the process itself.
+    /// From who obtained it first to the process itself.
     pub path: Arc<[PathStep]>,
     /// The last pipe, or file, of it.
     pub via: PipeId,
-    /// The earliest that can have been: when who passed it on met it. Records of one process may be told long after those
+    /// The earliest that can have been: when who passed it on obtained it. Records of one process may be reported long after those
     /// of another.
     pub since_ns: u64,
     /// When it was known to be possible: a reader may begin long after the writer.
@@ -73,7 +73,7 @@ pub struct Passed {
 }
 
 impl Holding {
-    /// When its holder met it, at the earliest and as far as that was told; `None` when it has it from before its program.
+    /// When its holder obtained it, at the earliest and as far as that was reported; `None` when it has it from before its program.
     #[must_use]
     pub fn met_ns(&self) -> Option<(u64, u64)> {
         match &self.passed {
@@ -95,7 +95,7 @@ impl Holding {
     }
 }
 
-/// Counts of what is told together, when a process ends.
+/// Counts of what is reported together, when a process ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unreported {
     pub exposures: u64,
@@ -138,10 +138,10 @@ pub struct Proc {
     pub hooked: bool,
     /// Its libraries were asked for when, as a holder, it first connected.
     pub connected: bool,
-    /// What was not told one by one of it and its descendants.
+    /// What was not reported one by one of it and its descendants.
     pub unreported: Unreported,
     pub exited_ns: Option<u64>,
-    /// Neither exec nor /proc told about it: only what its records say is known.
+    /// Neither exec nor /proc reported it: only what its records say is known.
     pub partial: bool,
 }
 
@@ -304,7 +304,7 @@ impl ProcessTable {
         }
     }
 
-    /// Counts what is not told one by one at the process that it came from, or its nearest living ancestor.
+    /// Counts what is not reported one by one at the process that it came from, or its nearest living ancestor.
     pub fn count_unreported(&mut self, pid: Pid, count: impl FnOnce(&mut Unreported)) {
         let mut next = Some(pid);
         for _ in 0..MAX_ANCESTORS {
@@ -526,7 +526,7 @@ impl ProcessTable {
                 loginuid: p.loginuid,
             }),
             contexts,
-            // Told by who knows the cluster: the caller's.
+            // Reported by who knows the cluster: the caller's.
             workload: None,
         }
     }

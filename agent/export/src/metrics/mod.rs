@@ -35,7 +35,7 @@ const HEAD: Duration = Duration::from_secs(5);
 const HEAD_BYTES: usize = 16 << 10;
 /// How long an answer is given again.
 const FRESH: Duration = Duration::from_secs(1);
-/// Between looks at the engine's progress, and how long it may make none.
+/// Between inspections of the engine's progress, and how long it may make none.
 const LOOK: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_secs(30);
 /// Rest after a port or a connection that could not be had.
@@ -44,7 +44,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Grows as long as the engine makes progress. It may wait: it runs off the async threads.
 pub type ProgressSource = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// What is told.
+/// What is reported.
 #[derive(Clone)]
 pub struct Metrics {
     pub hub: Arc<Hub>,
@@ -252,7 +252,7 @@ impl Responder {
 mod tests {
     use super::*;
 
-    /// What stands still is told, by both probes; the engine is asked only when it lives.
+    /// What stands still is reported, by both probes; the engine is asked only when it lives.
     #[tokio::test]
     async fn an_engine_without_progress_is_not_well() {
         let responder = |alive, hook: &str| {

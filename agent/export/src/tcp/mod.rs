@@ -33,7 +33,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Between looks at the files, and before what failed is tried again.
+/// Between inspections of the files, and before what failed is tried again.
 const LOOK: Duration = Duration::from_secs(2);
 /// Rest after a connection that could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);

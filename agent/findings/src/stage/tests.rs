@@ -432,7 +432,7 @@ fn what_could_not_be_kept_is_handed_out_again() {
     let again = stage.take_repeated();
     assert_eq!((again.len(), again[0].count), (1, 2), "{again:?}");
     assert_eq!(again[0].last_ns, 12_000_000_000);
-    // What was forgotten meanwhile is told as that.
+    // What was forgotten meanwhile is reported as that.
     stage.apply(StageInput::Reset {
         fingerprint: of[0].clone(),
     });
@@ -451,7 +451,7 @@ fn a_credential_with_too_many_values_is_reported_once() {
     assert_eq!(input, [(Bound::Values, 1)]);
 }
 
-/// Where a baseline of before is beyond the bounds, it is brought within them, and what goes is told.
+/// Where a baseline of before is beyond the bounds, it is brought within them, and what goes is reported.
 #[test]
 fn what_was_learned_before_there_were_bounds_is_taken_in_within_them() {
     let path = |n: usize| format!("/srv/{}/cat{n}", "d".repeat(4_000));

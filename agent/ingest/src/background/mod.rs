@@ -1,4 +1,4 @@
-//! Files that were written anywhere on the host, looked into on a thread of their own: once per version, in the
+//! Files that were written anywhere on the host, inspected on a thread of their own: once per version, in the
 //! processor time it is allowed, whoever reads them later or never. What it finds goes to the engine's thread, which
 //! learns it; the bytes of a secret are wiped there like those of any other finding.
 
@@ -76,22 +76,22 @@ pub enum Report {
         raw: Vec<u8>,
         life: Option<Box<Life>>,
     },
-    /// Something happened to a followed file that could not be looked into.
+    /// Something happened to a followed file that could not be inspected.
     Changed {
         root: PathBuf,
         raw: Vec<u8>,
         facts: FileFacts,
         life: Box<Life>,
     },
-    /// A process of a mount namespace not met before.
+    /// A process of a mount namespace not seen before.
     Namespace(u32),
-    /// Writes on this file system are not told of.
+    /// Writes on this file system are not reported.
     Unmarked(Unmarked),
     /// The thread has failed: nothing more comes.
     Ended,
     /// A file system does not answer: nothing more comes until it does.
     Stuck,
-    /// Files that were written and not looked at, since the last report.
+    /// Files that were written and not inspected, since the last report.
     Skipped {
         count: u64,
         why: &'static str,
@@ -177,7 +177,7 @@ impl Background {
     /// Starts looking. `named` are the names under which rules expect credentials.
     ///
     /// # Errors
-    /// The kernel does not tell of writes, or no thread can be started.
+    /// The kernel does not report writes, or no thread can be started.
     pub fn start(
         classifier: Arc<Classifier>,
         named: Arc<GlobSet>,
@@ -209,7 +209,7 @@ impl Background {
             period_due: now + PERIOD_NS,
             look_up_due: now + LOOK_UP_NS,
         };
-        // Before the caller goes on: what is written from now on is told of.
+        // Before the caller goes on: what is written from now on is reported.
         let (_, unmarked) = keeper.places.own(&keeper.writes);
         let thread = std::thread::Builder::new()
             .name("background".to_owned())
@@ -226,7 +226,7 @@ impl Background {
         })
     }
 
-    /// Tells when the file at this path changes or goes, from the version on that was looked into (its id and change time).
+    /// Tells when the file at this path changes or goes, from the version on that was inspected (its id and change time).
     pub fn follow(&self, root: PathBuf, raw: Vec<u8>, seen: (FileId, u64)) {
         let way = Way { root, raw };
         if let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Follow { way, seen }) {
@@ -259,7 +259,7 @@ impl Drop for Background {
     }
 }
 
-/// What is to be looked at.
+/// What is to be inspected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum What {
     Entry(Written),
@@ -410,7 +410,7 @@ impl Keeper {
         mounted
     }
 
-    /// Takes what was told into the queue.
+    /// Takes what was reported into the queue.
     fn take(&mut self) {
         let now = boot_ns();
         let me = std::process::id();
@@ -427,7 +427,7 @@ impl Keeper {
         }
     }
 
-    /// Looks at what is due, as far as the budget goes.
+    /// Inspects what is due, as far as the budget goes.
     fn inspect_due(&mut self) -> Result<(), Ended> {
         let mut inspected = false;
         while !self.shared.stops() {
@@ -550,7 +550,7 @@ impl Keeper {
         })))
     }
 
-    /// Looks at a path that is followed, or was to be.
+    /// Inspects a path that is followed, or was to be.
     fn path(&mut self, way: &Way, by: By) -> Result<(), Ended> {
         let opened = way.open().and_then(|file| {
             let version = files::version(&file, "")?;
@@ -628,7 +628,7 @@ impl Keeper {
             files::complete(&mut version.facts, &way.root, root.as_fd());
         }
         if !inspected.findings.is_empty() {
-            // At once: what is done to it until the engine wishes so would be done unseen. What it is by now is looked at then.
+            // At once: what is done to it until the engine wishes so would be done unseen. What it is by now is inspected then.
             let seen = (version.id, version.facts.ctime_ns);
             if self.followed.add(way.clone(), seen) == Added::Differs {
                 self.queue.push(What::Path(way.clone()), 0, boot_ns());
@@ -685,7 +685,7 @@ mod tests {
         assert!(background.report().is_none(), "it has just begun");
         at(&background, boot_ns().saturating_sub(2 * STUCK_NS).max(1));
         assert!(matches!(background.report(), Some(Report::Stuck)));
-        assert!(background.report().is_none(), "it was told");
+        assert!(background.report().is_none(), "it was reported");
         at(&background, 0);
         assert!(background.report().is_none());
         at(&background, boot_ns().saturating_sub(2 * STUCK_NS).max(1));

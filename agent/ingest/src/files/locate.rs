@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// Descriptors of a process that are looked at when a file has no path any more.
+/// Descriptors of a process that are inspected when a file has no path any more.
 const MAX_FDS: usize = 256;
 /// The host's mount table is read again after this time.
 const OWN_FRESH_NS: u64 = 2_000_000_000;

@@ -296,7 +296,7 @@ impl Inspector {
         }
         // One that is at work with what it has read says nothing about the file system.
         let place = (progress == Progress::READING).then_some(pending.place);
-        // Without another the rest wait longer; what is too late for that is told.
+        // Without another the rest wait longer; what is too late for that is reported.
         if self.thread().is_err() {
             return true;
         }

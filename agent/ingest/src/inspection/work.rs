@@ -37,12 +37,12 @@ pub enum Subject {
     Area(Box<Survey>),
 }
 
-/// A file that was read for the first time, and what the kernel side told of it.
+/// A file that was read for the first time, and what the kernel side reported about it.
 pub struct NewFile {
     pub record: FileNew,
-    /// All of it, as its reader had it; empty when that was not told.
+    /// All of it, as its reader had it; empty when that was not reported.
     pub bytes: ReaderBytes,
-    /// Its path within its reader's mount namespace, where that was told with the content.
+    /// Its path within its reader's mount namespace, where that was reported with the content.
     pub path: String,
 }
 
@@ -96,7 +96,7 @@ pub struct SeenFile {
     pub inspected: io::Result<Inspected>,
     /// A rule or the configuration names its path.
     pub named: bool,
-    /// Nobody can look at it again: what is known of it is what its reader had.
+    /// Nobody can inspect it again: what is known of it is what its reader had.
     pub is_gone: bool,
 }
 
@@ -342,7 +342,7 @@ fn whole(
     })
 }
 
-/// Counts the processor time of a look at the expense of the file's owner.
+/// Counts the processor time of an inspection at the expense of the file's owner.
 struct Meter<'a> {
     user: u32,
     began_ns: u64,

@@ -144,7 +144,7 @@ impl State {
     }
 }
 
-/// Whether a place is below a root. Processes and sockets are not told of by the agent's journal.
+/// Whether a place is below a root. Processes and sockets are not reported by the agent's journal.
 fn below(place: &str, root: &str) -> bool {
     let Some(path) = place.strip_prefix("file:").and_then(|p| p.split_once(':')) else {
         return false;
@@ -259,7 +259,7 @@ mod tests {
             (Some(150), 150)
         );
 
-        // A whole look at that directory afterwards knows since when.
+        // A whole inspection of that directory afterwards knows since when.
         let mut again = [entry("added", "/srv/d", 500), entry("new", "/srv/a", 500)];
         state.recall("/srv", &mut again, 500).unwrap();
         assert_eq!(

@@ -44,7 +44,7 @@ pub struct Run {
     /// Seconds since the epoch.
     pub started: i64,
     pub finished: i64,
-    /// Processes were looked at too.
+    /// Processes were inspected too.
     pub processes: bool,
     /// Files and directories that could not be read.
     pub unreadable: u64,
@@ -100,7 +100,7 @@ pub fn is_corrupt(e: &rusqlite::Error) -> bool {
     )
 }
 
-/// Moves the database and its companions away, for whoever wants to look at it.
+/// Moves the database and its companions away, for whoever wants to inspect it.
 fn move_aside(path: &Path, why: &rusqlite::Error) -> Result<(), StateError> {
     let name = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();

@@ -65,7 +65,7 @@ impl Coded {
             if let Some(packed) = &mut self.packed {
                 let mut used = packed.push(rest, sink);
                 if packed.is_over() {
-                    // It was none from its first byte on, which is not looked at again.
+                    // It was none from its first byte on, which is not inspected again.
                     used += usize::from(used == 0 && !packed.has_made());
                     self.packed = None;
                 }

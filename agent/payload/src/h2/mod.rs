@@ -87,7 +87,7 @@ impl Http2 {
         }
     }
 
-    /// Looks at the next bytes. `begins`: a write of so many bytes begins here. `wire` is for bytes whose place among
+    /// Inspects the next bytes. `begins`: a write of so many bytes begins here. `wire` is for bytes whose place among
     /// the frames is not known.
     pub fn push(
         &mut self,

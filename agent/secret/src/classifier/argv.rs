@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 pub struct Arguments {
     pub found: Vec<(usize, Finding)>,
     /// Values that stand where a secret stands, however little they look like one: nobody is to be shown them. A plain
-    /// word as a password is too weak to be told as a credential, and a password all the same.
+    /// word as a password is too weak to be reported as a credential, and a password all the same.
     pub hidden: Vec<(usize, Range<usize>)>,
 }
 
@@ -80,7 +80,7 @@ impl Classifier {
     }
 
     /// What only the program and the flags before it tell to be a secret (`mysql -pX`, `docker login -p X`): the arguments
-    /// are looked at as the line that was typed.
+    /// are inspected as the line that was typed.
     fn command_line(&self, line: &CommandLine, out: &mut Arguments) {
         let mut finds = Finds::of(&line.bytes);
         let hidden = &mut out.hidden;

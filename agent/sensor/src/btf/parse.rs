@@ -9,7 +9,7 @@ const CHAIN_MAX: usize = 64;
 const NEST_MAX: usize = 16;
 /// Most members visited for one look-up.
 const VISIT_MAX: usize = 1 << 20;
-/// Largest blob that is looked at, bytes: the largest vmlinux seen has 12 MB.
+/// Largest blob that is inspected, bytes: the largest vmlinux seen has 12 MB.
 const SIZE_MAX: usize = 256 << 20;
 
 /// Kinds of types (include/uapi/linux/btf.h).

@@ -1,5 +1,5 @@
 //! Programs and modules with TLS linked in, wherever they were installed: `node_modules`, a project's virtual environment,
-//! a directory below somebody's home. A short program has sent what it had before anybody could look into its file, so
+//! a directory below somebody's home. A short program has sent what it had before anybody could inspect its file, so
 //! this walks through the local file systems once, behind everybody else.
 
 use super::discover;

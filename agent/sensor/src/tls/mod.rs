@@ -114,7 +114,7 @@ impl Libraries {
         Ok(())
     }
 
-    /// Asks for a look at the host's libraries and at what every process has mapped.
+    /// Asks for an inspection of the host's libraries and of what every process has mapped.
     pub fn scan(&self) {
         if let Some(searcher) = &self.searcher {
             searcher.scan();
@@ -194,7 +194,7 @@ impl Libraries {
         let end = Instant::now() + most;
         let mut attached = 0;
         loop {
-            // Before the look at what was found: nothing comes after it.
+            // Before the inspection of what was found: nothing comes after it.
             let busy = self.is_searching();
             let taken = self.take(ebpf);
             attached += taken.unwrap_or(0);
@@ -287,7 +287,7 @@ impl Libraries {
         )?)
     }
 
-    /// A file that was looked into: attaches to what it has. Returns whether anything was.
+    /// A file that was inspected: attaches to what it has. Returns whether anything was.
     fn found(&mut self, ebpf: &mut Ebpf, found: Inspected) -> usize {
         let Inspected {
             key,
@@ -337,7 +337,7 @@ impl Libraries {
             && let Err(error) =
                 go_sites(ebpf).and_then(|mut sites| sites.insert(number, Value(connections), 0))
         {
-            // Its destinations are then told by the other proofs, or unknown.
+            // Its destinations are then reported by the other proofs, or unknown.
             tracing::warn!("{GO_SITES}: {error}");
         }
         match attach_at(ebpf, file, offset, number, hook.program, point.pushed) {

@@ -19,7 +19,7 @@ use std::{
     thread,
 };
 
-/// Directories of packages beside one interpreter, and entries of its `lib` that are looked at.
+/// Directories of packages beside one interpreter, and entries of its `lib` that are inspected.
 const DIRECTORIES_MAX: usize = 8;
 const ENTRIES_MAX: usize = 256;
 /// Processes that may wait; what one uses that finds no room is found when it is mapped.

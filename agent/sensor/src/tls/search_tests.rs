@@ -54,7 +54,7 @@ fn scans_are_quick_and_look_into_a_file_once() {
         let all = keys.len();
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), all, "a file was looked into twice");
+        assert_eq!(keys.len(), all, "a file was inspected twice");
         all
     };
     inspected(&heard);

@@ -49,7 +49,7 @@ struct Queue {
     scan: bool,
     /// Something found no room: that scan reads everything again.
     whole: bool,
-    /// Files that nobody runs yet, and when the next of them may be looked into.
+    /// Files that nobody runs yet, and when the next of them may be inspected.
     ahead: VecDeque<Found>,
     ahead_from: Option<Instant>,
     /// There are enough of them.
@@ -105,7 +105,7 @@ impl Shared {
         self.arrived.notify_all();
     }
 
-    /// Waits for room for a file that nobody runs yet; false when nobody will look into it.
+    /// Waits for room for a file that nobody runs yet; false when nobody will inspect it.
     fn push_ahead(&self, found: Found) -> bool {
         let mut queue = self.lock();
         while queue.ahead.len() >= AHEAD / 2 && !queue.stop && !queue.ahead_ends {
@@ -251,7 +251,7 @@ impl Searcher {
         &self.stuck
     }
 
-    /// Replaces a thread that does not come back; `known` are the files it need not look into again. Returns whether it
+    /// Replaces a thread that does not come back; `known` are the files it need not inspect again. Returns whether it
     /// did.
     pub fn replace(&mut self, known: impl Iterator<Item = (FileKey, PathBuf)>) -> bool {
         let subject = {

@@ -88,7 +88,7 @@ fn a_thread_that_does_not_come_back_is_replaced_and_what_it_was_at_is_reported()
     );
 }
 
-/// What nobody runs yet is looked into when nothing else is asked, until there is enough of it.
+/// What nobody runs yet is inspected when nothing else is asked, until there is enough of it.
 #[test]
 fn what_nobody_runs_yet_is_inspected() {
     let searcher = Searcher::start(false).unwrap();

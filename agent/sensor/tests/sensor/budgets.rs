@@ -355,7 +355,7 @@ fn a_clean_verdict_does_not_undo_a_newer_question() {
     let mut host = host!();
     let directory = tempfile::tempdir_in(host::on_disk()).unwrap();
     let path = directory.path().join("fresh");
-    fs::write(&path, "nobody has looked at this file yet").unwrap();
+    fs::write(&path, "nobody has inspected this file yet").unwrap();
     let mut scripted = Scripted::new("def do(w): open(w[1]).read()");
     let pid = scripted.child.id();
     scripted.say(&format!("read {}", path.display()));
@@ -366,7 +366,7 @@ fn a_clean_verdict_does_not_undo_a_newer_question() {
     assert!(question[0] != 0 && question[0] != exec);
     host.sensor.clear_process(pid, exec);
     let now = host.sensor.process(pid).map(|state| state.state);
-    assert_eq!(now, Some(PROC_UNKNOWN), "the file was not looked at");
+    assert_eq!(now, Some(PROC_UNKNOWN), "the file was not inspected");
     host.sensor.clear_process(pid, question[0]);
     let now = host.sensor.process(pid);
     assert!(now.is_none_or(|now| now.exec_id != question[0]));

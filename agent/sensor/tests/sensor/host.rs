@@ -16,7 +16,7 @@ pub struct Host {
     pub sensor: Sensor,
     /// What has come since the last look.
     pending: Seen,
-    /// Processes run since then, whose end has not been told.
+    /// Processes run since then, whose end has not been reported.
     running: Vec<u32>,
 }
 
@@ -145,7 +145,7 @@ impl Host {
         report.is_some_and(|report| report.note.is_empty())
     }
 
-    /// Does the kernel tell of accesses to mappings?
+    /// Does the kernel report accesses to mappings?
     pub fn reports_faults(&self) -> bool {
         let report = self
             .sensor
@@ -160,7 +160,7 @@ impl Host {
         self.knows_calls()
     }
 
-    /// The name of a uprobe, where the kernel tells it.
+    /// The name of a uprobe, where the kernel reports it.
     pub fn with_cookies(&self, hook: &str) -> Option<String> {
         Some(if self.knows_calls() { hook } else { "uprobe" }.to_owned())
     }

@@ -60,12 +60,12 @@ fn messages(seen: &Seen, tgid: u32, kind: u16) -> Vec<Message> {
     all
 }
 
-/// What a Python script sent of a kind; `None` where nothing tells of it.
+/// What a Python script sent of a kind; `None` where nothing reports it.
 fn sent(kind: u16, script: &str) -> Option<Vec<Message>> {
     let mut host = crate::host::Host::new()?;
     let signal = Signal::of_word(Kind::name(kind)).unwrap();
     if !are_reported(signal, None) {
-        eprintln!("skipped: this kernel does not tell of {signal}");
+        eprintln!("skipped: this kernel does not report {signal}");
         return None;
     }
     let script = format!("import array,ctypes,os,socket,struct,sys\n{script}");

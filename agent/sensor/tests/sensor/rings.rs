@@ -58,7 +58,7 @@ fn files_nobody_has_seen_push_out_nothing_else() {
     for n in 0..1_000 {
         fs::write(
             directory.path().join(n.to_string()),
-            "nobody has looked at this file yet",
+            "nobody has inspected this file yet",
         )
         .unwrap();
     }

@@ -105,7 +105,7 @@ fn about(event: &Event) -> Object {
             vec![word.to_owned()]
         }
     };
-    // "access" of a process is none of ECS's types for that category; what is told is information.
+    // "access" of a process is none of ECS's types for that category; what is reported is information.
     let types = if category == "process" && types == "access" {
         "info"
     } else {

@@ -14,7 +14,7 @@ mod parts;
 use crate::spec::Format;
 use keytrail_proto::v1::Event;
 
-/// Who tells of the events.
+/// Who reports the events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reporter {
     /// Name of the host.

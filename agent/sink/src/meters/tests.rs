@@ -42,7 +42,7 @@ fn collector(answers: Vec<(u16, Vec<u8>)>) -> (String, Receiver<Sum>) {
         for (status, answer) in answers.into_iter().chain(rest) {
             let (mut peer, _) = listener.accept().unwrap();
             let request = wire::Request::decode(body(&mut peer).as_slice()).unwrap();
-            // Before the answer: who has that finds it told.
+            // Before the answer: who has that finds it reported.
             if report.send(Sum::of(&request)).is_err() {
                 return;
             }
@@ -181,7 +181,7 @@ fn deltas_add_up_whatever_fails() {
     meters.stop(PATIENCE);
     let after: i64 = reported.try_iter().map(|sum| sum.value).sum();
     assert_eq!(before + after, 20);
-    // What is rejected is told, and not sent again.
+    // What is rejected is reported, and not sent again.
     let (url, reported) = collector(vec![(200, rejects.encode_to_vec())]);
     let (meters, count) = meter(url, HOUR, Temporality::Delta);
     count.store(5, Ordering::SeqCst);

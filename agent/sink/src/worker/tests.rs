@@ -230,7 +230,7 @@ fn an_outage_is_reported_once_with_what_waits() {
         worker.step();
     }
     let reported = scene.reported();
-    assert_eq!(reported.len(), 1, "{told:?}");
+    assert_eq!(reported.len(), 1, "{reported:?}");
     assert_eq!((reported[0].reason, reported[0].count), (GapReason::SinkBehind, 5));
     assert_eq!(reported[0].detail, "sink x fails: down");
     assert!(reported[0].from_wall_ns > 0 && !reported[0].remedy.is_empty());
@@ -251,10 +251,10 @@ fn what_is_refused_is_left_out_after_some_tries_and_counted() {
     let cursor = worker.cursor();
     assert_eq!((cursor.delivered, cursor.left_out), (2, 2));
     let reported = scene.reported();
-    assert_eq!((reported.len(), reported[0].count), (1, 2), "{told:?}");
-    assert!(reported[0].detail.contains("it answered 400"), "{told:?}");
+    assert_eq!((reported.len(), reported[0].count), (1, 2), "{reported:?}");
+    assert!(reported[0].detail.contains("it answered 400"), "{reported:?}");
     assert!(worker.state.outage.is_none(), "it takes events again");
-    // One that refuses everything is not told of all the time, and is not well when nothing waits.
+    // One that refuses everything is not reported all the time, and is not well when nothing waits.
     scene.fake.lock().always = Some(|| Failure::Refused("no".into()));
     scene.record(5..=8, |_| {});
     for _ in 0..50 {
@@ -286,7 +286,7 @@ fn what_was_forgotten_is_a_gap_before_what_follows() {
     assert_eq!(numbers[3..], (first..=25_000).collect::<Vec<_>>());
     assert_eq!(scene.fake.lock().gaps, [first - 4]);
     let reported = scene.reported();
-    assert_eq!((reported.len(), reported[0].count), (1, first - 4), "{told:?}");
+    assert_eq!((reported.len(), reported[0].count), (1, first - 4), "{reported:?}");
     assert_eq!(worker.cursor().left_out, first - 4);
     assert_eq!(worker.cursor().delivered, numbers.len() as u64);
 }

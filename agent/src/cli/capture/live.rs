@@ -53,7 +53,7 @@ pub enum WatchError {
     Command(#[from] SpawnError),
 }
 
-/// Attaches, looks at who runs, lets the command go, watches, and takes the sensors off.
+/// Attaches, inspects who runs, lets the command go, watches, and takes the sensors off.
 ///
 /// # Errors
 /// See [`WatchError`].
@@ -89,7 +89,7 @@ pub fn watch(
     if let Some(memory) = engine.memory() {
         end.key.clone_from(&memory.fingerprint_key);
     }
-    // What goes away first is looked at first.
+    // What goes away first is inspected first.
     let all = processes::list();
     if let Err(e) = connections::write(work, &all) {
         end.error(format!("the connections cannot be written: {e}"));
@@ -316,7 +316,7 @@ fn hash(all: Vec<processes::Process>, stop: Arc<AtomicBool>) -> mpsc::Receiver<H
             // Whoever waited has given up by now, or takes it.
             drop(sender.send(processes::hash(all, &stop)));
         });
-    // Without the thread nothing comes, and that is told.
+    // Without the thread nothing comes, and that is reported.
     drop(spawned);
     hashed
 }

@@ -72,7 +72,7 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     pub root: Option<PathBuf>,
 
-    /// Look for credentials that lie here only; processes are looked into all the same.
+    /// Look for credentials that lie here only; processes are inspected all the same.
     #[arg(long, value_name = "DIR", default_value = "/", conflicts_with = "root")]
     pub walk: PathBuf,
 

@@ -33,7 +33,7 @@ const QUEUE: usize = 64;
 const TOGETHER: Duration = Duration::from_millis(250);
 /// Whether a whole inventory was taken is asked this often, when nothing is to be written.
 const LOOK: Duration = Duration::from_secs(5);
-/// Changes that may wait for it beyond those; what comes after is lost, and told this often, nanoseconds.
+/// Changes that may wait for it beyond those; what comes after is lost, and reported this often, nanoseconds.
 const WAITING: usize = 16_384;
 const LOST_NS: u64 = 10_000_000_000;
 /// How long a new credential waits for the name of its writer, nanoseconds.
@@ -47,11 +47,11 @@ pub(crate) struct Inventory {
     reports: Reports,
     writer: Option<Writer>,
     /// What is new in files whose writer the background may still name, and until when that is waited for, nanoseconds since
-    /// boot: a reader, or the watched directory, often tells of a file first.
+    /// boot: a reader, or the watched directory, often reports a file first.
     pub(super) unattributed: Vec<(u64, ContentDiff)>,
     /// Changes that the disk was too slow for.
     waiting: Vec<Change>,
-    /// Changes that were not written, and when more of them may be told.
+    /// Changes that were not written, and when more of them may be reported.
     lost: u64,
     lost_due_ns: u64,
 }
@@ -92,7 +92,7 @@ impl Inventory {
         }
     }
 
-    /// What was learnt is no credential: it is not told as a new one.
+    /// What was learnt is no credential: it is not reported as a new one.
     pub fn withdraw(&mut self, fingerprint: &str) {
         for (_, diff) in &mut self.unattributed {
             diff.created.retain(|c| c.fingerprint != fingerprint);
@@ -132,7 +132,7 @@ impl Inventory {
         self.lost += over as u64 + writer.lost.swap(0, Ordering::Relaxed);
     }
 
-    /// Changes that were not written and are to be told now.
+    /// Changes that were not written and are to be reported now.
     fn take_lost(&mut self, now_ns: u64) -> Option<u64> {
         if self.lost == 0 || now_ns < self.lost_due_ns {
             return None;
@@ -143,7 +143,7 @@ impl Inventory {
 }
 
 impl Pipeline {
-    /// Starts looking at what is written; a kernel that does not tell of it is a gap.
+    /// Starts inspecting what is written; a kernel that does not report it is a gap.
     pub fn start_background(&mut self) {
         let files = &self.digest.files;
         let options = self.digest.inspection_options().clone();
@@ -225,7 +225,7 @@ impl Pipeline {
                 }
                 Report::Ended => self.gap(coverage::writes_unseen(
                     "files that are written are inspected only when they are read",
-                    "the thread that looks at them has ended",
+                    "the thread that inspects them has ended",
                     boot_ns(),
                 )),
                 Report::Stuck => self.gap(coverage::writes_stuck(boot_ns())),
@@ -328,7 +328,7 @@ impl Pipeline {
     }
 
     fn clean(&mut self, file: FileId, ctime_ns: u64) {
-        // What a holder has just written may hold a credential that is packed or encrypted: who reads it is to be told.
+        // What a holder has just written may hold a credential that is packed or encrypted: who reads it is to be reported.
         if !self.digest.is_handed_on(file) {
             let file = file_key(file);
             self.change(SensorChange::MarkClean { file, ctime_ns });
@@ -413,7 +413,7 @@ impl Pipeline {
     }
 }
 
-/// The stored inventory; a damaged one is set aside, wherever the damage is met.
+/// The stored inventory; a damaged one is set aside, wherever the damage is seen.
 fn stored(dir: &Path) -> Result<(State, Option<Run>, Vec<Entry>), StateError> {
     let mut state = State::open(dir)?;
     let mut host = state.host();
@@ -451,7 +451,7 @@ struct Writer {
     queue: Option<SyncSender<Vec<Change>>>,
     /// Closed when the thread has ended.
     walked: Receiver<Walked>,
-    /// Changes that could not be written, until they are told.
+    /// Changes that could not be written, until they are reported.
     lost: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
@@ -543,7 +543,7 @@ fn write(
             Ok(batch) => batch,
             Err(RecvTimeoutError::Timeout) => {
                 if let Some((id, walked)) = newer(&state, last_run)
-                    // Not taken yet: told the next time.
+                    // Not taken yet: reported the next time.
                     && news.try_send(walked).is_ok()
                 {
                     last_run = id;

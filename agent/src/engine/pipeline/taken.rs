@@ -8,7 +8,7 @@ use keytrail_ingest::start_of;
 use keytrail_model::{Observation, Pid, TaskInfo, TICK_NS, Taken, TakenSeen};
 use keytrail_sensor::{Identity, ProcessRead};
 
-/// What told of reads in /proc. It has no time of its own: a read was before it was told.
+/// What reported reads in /proc. It has no time of its own: a read was before it was reported.
 const FANOTIFY: &str = "fanotify";
 
 /// What waits for what is not known of its victim yet.
@@ -117,7 +117,7 @@ fn victim(pipeline: &Pipeline, attach: &ProcessAttach) -> Option<u32> {
 }
 
 impl Pipeline {
-    /// Something taken out of a process. Only what was taken out of holders is told.
+    /// Something taken out of a process. Only what was taken out of holders is reported.
     pub fn taking(&mut self, taking: Taking) {
         let Some(victim) = self.process(taking.victim, start_of(taking.victim)) else {
             return;

@@ -113,7 +113,7 @@ fn component(entry: &Entry, now: i64) -> Value {
     if let Some(expires) = c.expires {
         material["expirationDate"] = rfc3339(expires).into();
         if expires <= now {
-            // Of SP 800-57: its time is over, and it is there to be looked into.
+            // Of SP 800-57: its time is over, and it is there to be inspected.
             material["state"] = "deactivated".into();
         }
     }

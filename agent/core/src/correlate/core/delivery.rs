@@ -1,7 +1,7 @@
 //! A credential's way into a container is the work of its runtime, and no use.
 //!
 //! A runtime writes and reads the configuration of a container, with the container's environment in it, and starts a
-//! process that has it. What such a program reads is told when it is known what came of it: nothing, if a process it
+//! process that has it. What such a program reads is reported when it is known what came of it: nothing, if a process it
 //! started (by forks and execs that were seen) has the very credential in its environment, in the cgroup that bears the
 //! name the configuration's directory has, or the runtime was given; that exposure says who brought it. Otherwise it is
 //! a read like any other. No name of a program counts.
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const READ_NS: u64 = 5_000_000_000;
 /// So long it is waited for a reader of a configuration that was written.
 const WRITTEN_NS: u64 = 2_000_000_000;
-/// What may wait of one credential, and of all; beyond it, it is told at once.
+/// What may wait of one credential, and of all; beyond it, it is reported at once.
 const MAX_OF_ONE: usize = 32;
 const MAX_WAITING: usize = 1_024;
 /// Configurations remembered; a forgotten one costs an event of its end.
@@ -255,7 +255,7 @@ impl Core {
         }
     }
 
-    /// Whether an open of a configuration is a step of what has been told as a delivery.
+    /// Whether an open of a configuration is a step of what has been reported as a delivery.
     pub(super) fn is_step(&self, who: Pid, file: &FileFacts, fingerprint: &str) -> bool {
         let Some(brought) = self.deliveries.of(file, fingerprint) else {
             return false;
@@ -267,7 +267,7 @@ impl Core {
         })
     }
 
-    /// Whether the end of a configuration is that of a container whose delivery has been told.
+    /// Whether the end of a configuration is that of a container whose delivery has been reported.
     pub(super) fn is_its_end(&self, who: Option<Pid>, file: &FileFacts, fingerprint: &str) -> bool {
         self.deliveries
             .of(file, fingerprint)
@@ -393,7 +393,7 @@ fn inside(proc: &Proc, by: &Proc, names: &[String]) -> Option<String> {
     if let Some(name) = names.iter().find(is) {
         return Some(name.clone());
     }
-    // It was gone before its cgroup could be read: the kernel told its pid namespace.
+    // It was gone before its cgroup could be read: the kernel reported its pid namespace.
     let own = |p: &Proc| p.ns_tgid != 0 && p.pid.is_some_and(|pid| p.ns_tgid != pid.tgid);
     let gone = proc.cgroup.is_empty() && own(proc) && !own(by);
     names.first().filter(|_| gone).cloned()

@@ -1,5 +1,5 @@
 //! What is passed on through files and pairs of sockets: who reads what somebody wrote just after meeting a credential may have
-//! it. The bytes may be anything (packed, encrypted): what is seen in them as it is, is told as that.
+//! it. The bytes may be anything (packed, encrypted): what is seen in them as it is, is reported as that.
 
 use super::Core;
 use super::send::Outbound;
@@ -150,7 +150,7 @@ impl Core {
         }
     }
 
-    /// What a process met so lately that it may be in what it writes to this file or socket.
+    /// What a process obtained so lately that it may be in what it writes to this file or socket.
     fn just_met(&self, pid: Pid, now_ns: u64, (via, by): (PipeId, &By)) -> Vec<Carried> {
         let mut held = Vec::new();
         let is_its_own = |holding: &&Holding| !holding.brings;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 /// So few bytes beside what proofs account for are the framing of a protocol (an HTTP/2 connection begins with about
 /// 100), and have no room for much else.
 const MIN_BESIDE: u64 = 256;
-/// Pairs of holder and destination of which lineage was told; beyond it it is told again.
+/// Pairs of holder and destination of which lineage was reported; beyond it it is reported again.
 const MAX_REPORTED: usize = 16_384;
 
 /// Programs of which writes to a TLS library were seen. Of one that is forgotten it may be told that its library is not hooked,
@@ -30,7 +30,7 @@ fn program(proc: &Proc) -> Program {
     (exe.path.clone(), exe.device, exe.inode, script)
 }
 
-/// What lineage is told of once: who met the credential first (or serves it), which one, and the other end.
+/// What lineage is reported once: who obtained the credential first (or serves it), which one, and the other end.
 pub(super) type LineageKey = (Pid, String, String, u16);
 
 /// What a connection says of itself when its lineage is decided.
@@ -92,7 +92,7 @@ impl Core {
         }
     }
 
-    /// What the process held while it sent, and was not told of this connection yet, with where what was sent since begins.
+    /// What the process held while it sent, and was not reported for this connection yet, with where what was sent since begins.
     fn held_at_send(&self, key: Key) -> Vec<(Holding, Mark)> {
         let (Some(flow), Some(proc)) = (self.flows.get(key), self.table.get(key.0)) else {
             return Vec::new();
@@ -197,8 +197,8 @@ impl Core {
     }
 
     /// Whether it is worth an event that this was held. What is only brought into a container is no news of who brings it;
-    /// where it is seen in what that sends, it is told as that. A server does not give its private key to its clients, and what
-    /// else it holds is told once of each of them; what was only inherited is told once of all relatives and each
+    /// where it is seen in what that sends, it is reported as that. A server does not give its private key to its clients, and what
+    /// else it holds is reported once of each of them; what was only inherited is reported once of all relatives and each
     /// destination.
     fn is_news(&mut self, key: Key, sent: &Sent, holding: &Holding, boot_ns: u64) -> bool {
         let Some(flow) = self.flows.get(key).filter(|_| !holding.brings) else {
@@ -319,7 +319,7 @@ impl Core {
     }
 }
 
-/// An event that is to stand for many more: those who came to a port of the process's own are none of them the one told last.
+/// An event that is to stand for many more: those who came to a port of the process's own are none of them the one reported last.
 fn of_all(mut event: Event) -> Event {
     if let Some(to) = &mut event.destination
         && to.direction == Some(Direction::Accepted)

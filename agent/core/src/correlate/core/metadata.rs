@@ -198,7 +198,7 @@ fn url(ends: &Endpoints, request: Option<&Request>) -> String {
 }
 
 /// Whose credentials a request is for; `None` where it is for anything else, or goes elsewhere. The addresses are those that
-/// the kernel side looks at.
+/// the kernel side inspects.
 fn asks_for(ip: &str, request: &Request) -> Option<Target> {
     const EC2: &str = "/latest/meta-data/iam/security-credentials/";
     const EC2_ITSELF: &str =

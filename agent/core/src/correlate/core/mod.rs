@@ -38,7 +38,7 @@ use words::PendingWords;
 const MAX_LINEAGE: usize = 16;
 /// Credentials one process can hold; the rest is dropped and counted as a gap.
 const MAX_HOLDINGS: usize = 1024;
-/// What was withdrawn and may still be told of, by reads that waited.
+/// What was withdrawn and may still be reported, by reads that waited.
 const MAX_WITHDRAWN: usize = 4_096;
 /// Credentials whose best description is remembered.
 const MAX_KNOWN: usize = 100_000;
@@ -77,14 +77,14 @@ pub struct Core {
     deliveries: Deliveries,
     /// Read events already made.
     reads: Reads,
-    /// What lineage was told of once for all relatives, or all connections of a client.
+    /// What lineage was reported once for all relatives, or all connections of a client.
     reported_lineage: BTreeSet<lineage::LineageKey>,
     /// The best description of each credential: one fingerprint is one credential.
     known: HashMap<String, CredentialRef>,
-    /// What was no credential: reads of the version that had it may be told late.
+    /// What was no credential: reads of the version that had it may be reported late.
     /// Fingerprints, and when they were withdrawn, nanoseconds since boot.
     withdrawn: BTreeMap<String, u64>,
-    /// The last tick: what is told without its time happened since.
+    /// The last tick: what is reported without its time happened since.
     tick_ns: u64,
     /// Who took what out of whom, said already.
     taken: taken::ReportedTakes,
@@ -100,7 +100,7 @@ pub struct Core {
     uncovered: BTreeSet<String>,
     /// When records were last known to be lost.
     lost_ns: u64,
-    /// What found no room or was cut, until it is told, and when it may be.
+    /// What found no room or was cut, until it is reported, and when it may be.
     dropped: Dropped,
     dropped_due_ns: u64,
     out: Vec<Event>,

@@ -1,4 +1,4 @@
-//! Acts that are remembered so as not to be told twice.
+//! Acts that are remembered so as not to be reported twice.
 
 use std::collections::{BTreeSet, VecDeque};
 

@@ -70,7 +70,7 @@ impl Core {
         proc.session = x.session;
         proc.exec = exec;
         proc.unreported = unreported;
-        // Its streams are told anew.
+        // Its streams are reported anew.
         self.pipes.leave(pid, x.at.boot_ns);
         self.table.insert(pid, proc);
         self.table.set_holdings(pid, kept);
@@ -224,7 +224,7 @@ impl Core {
     }
 
     /// Notes a holding; false when the process holds the credential from this place already. `from_ns` is the earliest
-    /// that it can have met it.
+    /// that it can have obtained it.
     pub(super) fn hold(
         &mut self,
         at: &TaskInfo,

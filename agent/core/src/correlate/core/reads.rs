@@ -1,4 +1,4 @@
-//! Which reads have been told, by process: each is told once, and forgotten with its process.
+//! Which reads have been reported, by process: each is reported once, and forgotten with its process.
 
 use keytrail_model::{FileFacts, Pid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ impl Reads {
             .is_some_and(|reads| reads.contains(&read(exec, file, fingerprint)))
     }
 
-    /// Notes a read; true when it is to be told. `None` when it is and cannot be remembered.
+    /// Notes a read; true when it is to be reported. `None` when it is and cannot be remembered.
     pub fn insert(
         &mut self,
         pid: Pid,

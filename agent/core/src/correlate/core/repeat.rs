@@ -1,5 +1,5 @@
 //! The same send again and again: a proxy that puts its token into every request, a client that asks in a loop. The first
-//! ones are told one by one, the rest as one event in ten seconds that says how many it stands for: what is usual must not
+//! ones are reported one by one, the rest as one event in ten seconds that says how many it stands for: what is usual must not
 //! cost what is not (a ledger that keeps days would keep a minute of such a proxy).
 
 use super::Core;
@@ -13,12 +13,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What one window is long, nanoseconds.
 pub(super) const WINDOW_NS: u64 = 10_000_000_000;
-/// Sends that are told one by one in a window whose predecessor had no more of them.
+/// Sends that are reported one by one in a window whose predecessor had no more of them.
 pub(super) const ONE_BY_ONE: u32 = 32;
-/// Kinds of sends that are remembered. What finds no room is told one by one.
+/// Kinds of sends that are remembered. What finds no room is reported one by one.
 pub(super) const MAX_KINDS: usize = 4_096;
 
-/// What has to be the same for two sends to be told as one: all that an event says, but for times, numbers of bytes and the own
+/// What has to be the same for two sends to be reported as one: all that an event says, but for times, numbers of bytes and the own
 /// end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
@@ -92,11 +92,11 @@ struct Sends {
     kind: Kind,
     /// When its window ends.
     due_ns: u64,
-    /// Told one by one in it.
+    /// Reported one by one in it.
     reported: u32,
-    /// The window before had more than are told one by one.
+    /// The window before had more than are reported one by one.
     often: bool,
-    /// What the next event of many is made of: the last that was told one by one.
+    /// What the next event of many is made of: the last that was reported one by one.
     like: Option<Box<Event>>,
     more: Sum,
 }
@@ -138,9 +138,9 @@ pub(super) struct Repeated {
 /// What is to be done with a send.
 #[derive(Debug, PartialEq, Eq)]
 enum Disposition {
-    /// It is one that is told by itself.
+    /// It is one that is reported by itself.
     Report,
-    /// The same, and its event is what later ones are told by.
+    /// The same, and its event is what later ones are reported by.
     ReportAndKeep(u64),
     /// It was counted.
     Counted,
@@ -211,7 +211,7 @@ impl Repeated {
         }
     }
 
-    /// Events of many whose window has ended, or of a process that goes away, in the order in which their kinds were met.
+    /// Events of many whose window has ended, or of a process that goes away, in the order in which their kinds were seen.
     fn take(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<Event> {
         let numbers: Vec<u64> = match only {
             Some(pid) => {
@@ -288,7 +288,7 @@ fn asked_of<'a>(outbound: &'a Outbound, hit: &Hit) -> Option<&'a keytrail_model:
 }
 
 impl Core {
-    /// Whether a send was counted and is not told by itself; and if its event is what later ones are told by, under which number.
+    /// Whether a send was counted and is not reported by itself; and if its event is what later ones are reported by, under which number.
     pub(super) fn repeated(
         &mut self,
         outbound: &Outbound,
@@ -400,7 +400,7 @@ impl Core {
         }
     }
 
-    /// Later sends of this kind are told by this event.
+    /// Later sends of this kind are reported by this event.
     pub(super) fn repeat_by(&mut self, number: u64, event: &Event) {
         debug_assert_eq!(event.kind, EventKind::CredentialSent);
         self.repeats.keep(number, event);

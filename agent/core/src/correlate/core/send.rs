@@ -69,7 +69,7 @@ impl Core {
         self.tls.enter(seen.clone());
     }
 
-    /// A payload of a holder that was longer than what is looked into.
+    /// A payload of a holder that was longer than what is inspected.
     pub(super) fn count_cut(&mut self, pid: Pid, payload: &Payload) {
         let undecoded = &payload.undecoded;
         if (payload.truncated || !undecoded.is_empty()) && self.holds(pid) {
@@ -490,7 +490,7 @@ fn best_proofs(hits: &[Hit]) -> BTreeMap<(String, Option<u16>), Option<Identifie
     best
 }
 
-/// The strongest holding of a credential that its process had at this time: what it met itself before what it inherited.
+/// The strongest holding of a credential that its process had at this time: what it obtained itself before what it inherited.
 fn holding_of<'a>(proc: &'a Proc, fingerprint: &str, boot_ns: u64) -> Option<&'a Holding> {
     let mut of = proc
         .holdings

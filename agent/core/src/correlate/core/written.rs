@@ -1,4 +1,4 @@
-//! What was written to a file, a pipe or a terminal. Only what was seen in the bytes is told: that a holder writes is no
+//! What was written to a file, a pipe or a terminal. Only what was seen in the bytes is reported: that a holder writes is no
 //! news.
 
 use super::send::{Outbound, Stream};
@@ -40,7 +40,7 @@ impl Core {
         }
     }
 
-    /// Whoever reads from a pipe gets what was seen to be written to it. A shell's own commands tell of their pipes when they
+    /// Whoever reads from a pipe gets what was seen to be written to it. A shell's own commands report their pipes when they
     /// end only, which may be after that.
     fn put_into(&mut self, seen: &WriteSeen) {
         if seen.target != WriteTarget::Pipe {
@@ -194,6 +194,6 @@ mod tests {
             assert!(reported.first(act(inode)));
         }
         assert_eq!(reported.len(), MAX_REPORTED);
-        assert!(reported.first(act(0)), "forgotten, and told again");
+        assert!(reported.first(act(0)), "forgotten, and reported again");
     }
 }

@@ -159,7 +159,7 @@ fn sizes_and_times_have_to_fit() {
     none((3 * SEC, 500), (9, "/tmp/x.tgz", 5), "too short");
     let much = 300 * 1024;
     let events = packed((3 * SEC, much), (9, "/tmp/x.tgz", 2 * much), vec![]);
-    assert_eq!(of(&events, "credential_sent").len(), 1, "not all was told");
+    assert_eq!(of(&events, "credential_sent").len(), 1, "not all was reported");
 }
 
 fn piped(tgid: u32, boot_ns: u64, stdin: Option<u64>, stdout: Option<u64>) -> Observation {
@@ -174,7 +174,7 @@ fn piped(tgid: u32, boot_ns: u64, stdin: Option<u64>, stdout: Option<u64>) -> Ob
 }
 
 /// tar (10) reads a key and pipes it to openssl (11), which writes a file; curl (20) reads that and sends it. The file that
-/// tar read had to be inspected first: what is told of them all comes after a tick that was later.
+/// tar read had to be inspected first: what is reported about them all comes after a tick that was later.
 #[test]
 fn a_file_at_the_end_of_a_pipeline_however_late_it_is_reported() {
     let ms = 1_000_000;

@@ -288,7 +288,7 @@ fn a_process_ends_once() {
     assert_eq!(of(&events, "process_exit").len(), 1);
 }
 
-/// fanotify tells the open of a process that is gone by then, and knows its number only; the read's record comes after.
+/// fanotify reports the open of a process that is gone by then, and knows its number only; the read's record comes after.
 #[test]
 fn an_open_without_a_start_time_does_not_replace_its_process() {
     let f = credential("f");

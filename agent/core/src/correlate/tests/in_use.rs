@@ -172,7 +172,7 @@ fn a_key_is_not_what_a_token_endpoint_gave() {
     assert!(used.source.as_ref().unwrap().parents.is_empty());
 }
 
-/// Tokens that come and go do not take the places of what was read, of which sixteen are told.
+/// Tokens that come and go do not take the places of what was read, of which sixteen are reported.
 #[test]
 fn what_was_read_is_reported_before_what_was_first_seen_in_use() {
     let key = credential("key");
@@ -211,5 +211,5 @@ fn what_was_read_is_reported_before_what_was_first_seen_in_use() {
         .into_iter()
         .map(|e| e.credential.as_ref().unwrap().fingerprint.clone())
         .collect();
-    assert!(reported.contains(&key.fingerprint), "{told:?}");
+    assert!(reported.contains(&key.fingerprint), "{reported:?}");
 }

@@ -1,4 +1,4 @@
-//! What was cut or found no room is told, and told once.
+//! What was cut or found no room is reported, and reported once.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Who held what when something left, and how often that is told.
+//! Who held what when something left, and how often that is reported.
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn exit(tgid: u32, boot_ns: u64) -> Observation {
     }
 }
 
-/// Fingerprint, bytes and port of everything that was told as lineage.
+/// Fingerprint, bytes and port of everything that was reported as lineage.
 fn reported(events: &[Event]) -> Vec<(&str, u64, u32)> {
     of(events, "credential_sent")
         .into_iter()
@@ -81,7 +81,7 @@ fn who_sent_before_it_read_was_no_holder_yet() {
         tick(9 * SEC),
     ]);
     assert_eq!(reported(&before), []);
-    // Told out of order, as by two processors: the times count.
+    // Reported out of order, as by two processors: the times count.
     let after = run(&[
         start(),
         exec(10, 1, SEC, vec![]),
@@ -163,7 +163,7 @@ fn a_kept_connection_is_judged_again_after_something_else_was_met() {
         exec(10, 1, SEC, vec![env(&c, "T")]),
         on(2 * SEC, 100),
         tick(4 * SEC),
-        // Nothing new was met: nothing new is told.
+        // Nothing new was seen: nothing new is reported.
         on(5 * SEC, 100),
         tick(7 * SEC),
         read(10, 8 * SEC, &d, 5, TIMED),
@@ -252,7 +252,7 @@ fn a_kept_connection_is_judged_again_after_a_rest() {
         tick(9 * SEC),
     ]);
     let reported = reported(&events);
-    assert_eq!(reported.len(), 1, "{told:?}");
+    assert_eq!(reported.len(), 1, "{reported:?}");
     assert_eq!(reported[0].0, loot.fingerprint);
 }
 
@@ -467,7 +467,7 @@ fn an_exposure_that_is_only_inherited_is_counted() {
     assert_eq!(exposed, [(10, "T"), (25, "D"), (26, "OTHER")]);
     let exits = of(&events, "process_exit");
     assert_eq!(exits[0].exit.unwrap().inherited_exposures, 12);
-    // Its environment is its own all the same, from where it came is told.
+    // Its environment is its own all the same, from where it came is reported.
     let sent = of(&events, "credential_sent");
     let source = sent[0].source.as_ref().unwrap();
     assert_eq!(source.env_name, "T");
@@ -476,7 +476,7 @@ fn an_exposure_that_is_only_inherited_is_counted() {
         sent[0].evidence.as_ref().unwrap().lineage_basis,
         Some(LineageBasis::Own)
     );
-    // A command that is followed alone: what it begins with is told, though the one who follows it had it too.
+    // A command that is followed alone: what it begins with is reported, though the one who follows it had it too.
     let mut followed = start();
     if let Observation::Start(start) = &mut followed {
         start.followed = Some(20);
@@ -542,7 +542,7 @@ fn what_was_cut_from_a_file_in_the_making_is_held_by_nobody() {
             fingerprint: part.fingerprint.clone(),
         },
         read(10, 3 * SEC, &whole, 5, TIMED),
-        // Of the version before, told late.
+        // Of the version before, reported late.
         read(10, 3 * SEC + 1, &part, 6, TIMED),
         plain(10, 4 * SEC, ends(1, 80), 100),
         tick(9 * SEC),

@@ -200,7 +200,7 @@ fn a_pod_that_has_gone_is_named_for_a_while() {
     assert_eq!(names(&events), ["payments/app", ""]);
 }
 
-/// Whatever a cluster tells, and however many containers come and go, what is kept is bounded; and what found no room is told.
+/// Whatever a cluster tells, and however many containers come and go, what is kept is bounded; and what found no room is reported.
 #[test]
 fn names_are_bounded() {
     let uid = |n: u32| format!("{n:08x}-1111-2222-3333-444455556666");

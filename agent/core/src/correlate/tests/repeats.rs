@@ -1,4 +1,4 @@
-//! The same send again and again: the first are told one by one, the others together, and none is left out.
+//! The same send again and again: the first are reported one by one, the others together, and none is left out.
 
 use super::*;
 
@@ -77,7 +77,7 @@ fn what_goes_on_often_is_one_event_in_a_window_until_it_ends() {
     let mut expected = vec![1; ONE_BY_ONE];
     expected.extend([68, 100, 100]);
     assert_eq!(counts, expected);
-    // A window without any: then the first are told at once again.
+    // A window without any: then the first are reported at once again.
     all.push(tick(windows(5)));
     all.extend((0..3).map(|n| one(&c, 80, windows(5) + 1, n)));
     all.push(stop());
@@ -114,7 +114,7 @@ fn another_end_request_credential_or_program_is_reported_by_itself() {
     let events = run(&all);
     let counts: Vec<u64> = sums(&events).iter().map(|s| s.0).collect();
     let mut expected = vec![1; ONE_BY_ONE + 4];
-    // What the program before had sent is told before it is another.
+    // What the program before had sent is reported before it is another.
     expected.extend([18, 1]);
     assert_eq!(counts, expected);
     let place = |kind: &str, nth: usize| {
@@ -146,7 +146,7 @@ fn an_end_reports_what_was_counted() {
     }
 }
 
-/// Kinds beyond those that are remembered are told one by one: nothing is counted that could not be told.
+/// Kinds beyond those that are remembered are reported one by one: nothing is counted that could not be reported.
 #[test]
 fn a_full_table_counts_nothing() {
     let many = 4_200_u64;
@@ -182,7 +182,7 @@ fn lineage_to_one_place_is_reported_together() {
     };
     let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
     all.extend(connections(|n| to(n + 1, 80), 2 * SEC, 60));
-    // Another place, met in between, is told by itself.
+    // Another place, met in between, is reported by itself.
     all.extend(connections(|n| to(n + 100, 81), 2 * SEC, 1));
     all.extend([tick(4 * SEC), tick(14 * SEC), stop()]);
     let events = run(&all);
@@ -243,7 +243,7 @@ fn what_many_clients_of_one_port_were_given_is_reported_together() {
     let mut expected = vec![1; ONE_BY_ONE];
     expected.push(44);
     assert_eq!(counts, expected);
-    // None of them is the one that was told last.
+    // None of them is the one that was reported last.
     let sum = of(&events, "credential_sent").pop().unwrap();
     let to = sum.destination.as_ref().unwrap();
     assert_eq!((to.ip.as_str(), to.port, to.local_port), ("", 0, 443));

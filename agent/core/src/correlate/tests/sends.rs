@@ -63,10 +63,10 @@ fn a_socket_used_again_hides_no_earlier_connection() {
             .filter(|t| (t.0, t.1, t.2) == (grade, ip, port))
             .count()
     };
-    assert_eq!(count("lineage", "127.0.0.1", 80), 2, "{told:?}");
-    assert_eq!(count("observed", "127.0.0.2", 81), 1, "{told:?}");
+    assert_eq!(count("lineage", "127.0.0.1", 80), 2, "{reported:?}");
+    assert_eq!(count("observed", "127.0.0.2", 81), 1, "{reported:?}");
     // Only the third connection: the second carried a secret.
-    assert_eq!(count("lineage", "127.0.0.2", 81), 2, "{told:?}");
+    assert_eq!(count("lineage", "127.0.0.2", 81), 2, "{reported:?}");
     assert_eq!(reported.len(), 5);
 }
 
@@ -261,7 +261,7 @@ fn known_by(credential: &CredentialRef, by: IdentifiedBy) -> Hit {
     }
 }
 
-/// By what each send that was told is known.
+/// By what each send that was reported is known.
 fn proofs(events: &[Event]) -> Vec<IdentifiedBy> {
     of(events, "credential_sent")
         .iter()

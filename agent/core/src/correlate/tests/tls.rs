@@ -442,7 +442,7 @@ fn of_a_holder(credential: &CredentialRef, story: Vec<Observation>) -> Vec<Event
 }
 
 /// What a library was given and did not send was not sent; what it was given without a credential, and sent, tells that
-/// it is one that is looked into.
+/// it is one that is inspected.
 #[test]
 fn only_what_left_was_sent() {
     let c = credential("c");
@@ -702,7 +702,7 @@ fn no_proven_claim_vanishes() {
         .filter(|gap| gap.detail.contains("destinations of TLS writes"))
         .map(|gap| gap.count)
         .sum();
-    assert!(unknown > 0 && reported == unknown, "{unknown} {told}");
+    assert!(unknown > 0 && reported == unknown, "{unknown} {reported}");
 }
 
 /// A write of a session that names its socket.

@@ -65,7 +65,7 @@ struct Joined {
 struct Last {
     call: u64,
     boot_ns: u64,
-    /// The socket of the send that followed it, of which more may be told.
+    /// The socket of the send that followed it, of which more may be reported.
     sock: Option<u64>,
 }
 
@@ -634,7 +634,7 @@ impl TlsLinks {
                     method: j.method,
                 }
             };
-            // One without any counts: it is known how much of the connection was looked into.
+            // One without any counts: it is known how much of the connection was inspected.
             out.push((j.seen, link));
         }
         out

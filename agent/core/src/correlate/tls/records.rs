@@ -11,7 +11,7 @@ const HEADER: u64 = 5;
 const RECORD_MAX: u64 = 16_384;
 
 /// Ciphers a connection may have, one bit each: they tell what a record costs beside its plaintext. A length proves
-/// something only where one is left, which the connection's own handshake or an earlier proof has told: 323 bytes in
+/// something only where one is left, which the connection's own handshake or an earlier proof has reported: 323 bytes in
 /// one are as long as 330 in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ciphers(u8);

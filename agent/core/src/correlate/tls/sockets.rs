@@ -23,7 +23,7 @@ struct Socket {
     last_ns: u64,
 }
 
-/// What a proof told of a session.
+/// What a proof showed about a session.
 #[derive(Clone, Copy, Debug)]
 struct Session {
     ciphers: Ciphers,
@@ -41,7 +41,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Notes what a send of TLS records tells of its socket; returns the send as records.
+    /// Notes what a send of TLS records reports its socket; returns the send as records.
     pub fn send(&mut self, send: &SendSeen) -> Option<Flight> {
         send.tls_record?;
         let (pid, now) = (send.at.pid, send.at.boot_ns);

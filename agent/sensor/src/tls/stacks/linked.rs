@@ -15,10 +15,10 @@ use iced_x86::{
 };
 use keytrail_model::TlsStack;
 
-/// Functions whose code refers to the file's name: only so many are looked at.
+/// Functions whose code refers to the file's name: only so many are inspected.
 const FUNCTIONS_MAX: usize = 512;
 
-const X86_64_ONLY: &str = "its functions have no names, and are told by their code on x86-64 only";
+const X86_64_ONLY: &str = "its functions have no names, and are recognized by their code on x86-64 only";
 
 /// OpenSSL 3.0 and later, in which every way to write passes through one function.
 pub struct OpenSsl;
@@ -66,7 +66,7 @@ impl Stack for OpenSsl {
     }
 }
 
-/// BoringSSL, whose `SSL_write` is told by the errors it may give.
+/// BoringSSL, whose `SSL_write` is recognized by the errors it may give.
 pub struct BoringSsl;
 
 // int SSL_write(SSL *ssl, const void *buf, int num)
@@ -203,7 +203,7 @@ fn gives(body: &Body, reasons: &[Reason]) -> bool {
 /// Is each of the first three arguments read before it is overwritten, on the straight way from the beginning? What
 /// begins in the middle of a function hardly does that.
 fn takes_arguments(body: &Body) -> bool {
-    /// Instructions that are looked at.
+    /// Instructions that are inspected.
     const FAR: usize = 40;
     let mut decoder = Decoder::with_ip(64, &body.code, body.address, DecoderOptions::NONE);
     let mut instruction = Instruction::default();

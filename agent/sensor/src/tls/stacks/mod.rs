@@ -58,7 +58,7 @@ pub struct ProbeSite {
     /// Of the function in the file, bytes.
     pub offset: u64,
     pub point: ProbePoint,
-    /// How a Go program's connections are told.
+    /// How a Go program's connections are reported.
     pub go: Option<GoSite>,
 }
 

@@ -4,7 +4,7 @@
 use crate::tls::elf::{Elf, ElfError, Span, WINDOW};
 use std::collections::BTreeSet;
 
-/// Places of a string that are looked at, and references to it.
+/// Places of a string that are inspected, and references to it.
 const PLACES_MAX: usize = 16;
 const REFERENCES_MAX: usize = 4096;
 /// Most code that is searched, bytes: a browser's is about twice a server's.

@@ -84,7 +84,7 @@ impl S3 {
         let agent = &self.reporter.agent;
         let mut ids = items.iter().filter_map(|item| item.event.id.as_ref());
         let Some(first) = ids.next() else {
-            // Nothing but the news that others were forgotten: it is told once.
+            // Nothing but the news that others were forgotten: it is reported once.
             return format!("{agent}-gap-{}", wall_ns());
         };
         let last = ids.next_back().unwrap_or(first);

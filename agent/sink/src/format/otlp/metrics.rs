@@ -1,7 +1,7 @@
 //! What the agent counts, as metrics of OpenTelemetry. What its semantic conventions have a name for has that name; the rest is
 //! below `keytrail.`.
 //!
-//! A count is told with the time from which on it is: cumulative, since the agent's start (of what began with an earlier run,
+//! A count is reported with the time from which on it is: cumulative, since the agent's start (of what began with an earlier run,
 //! since the first look); as a delta, since the last request that was taken. Levels are cumulative whatever is asked for, as the
 //! specification wants it of sums that are not monotonic.
 
@@ -14,7 +14,7 @@ use keytrail_model::{Labels, Measure, MeasureKind, Number, Point};
 use prost::Message as _;
 use std::collections::BTreeMap;
 
-/// From when on counts are told, by the wall clock, and what they were then.
+/// From when on counts are reported, by the wall clock, and what they were then.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Since {
     counts_ns: u64,
@@ -33,7 +33,7 @@ impl Since {
     }
 
     /// Everything since now. What is not among these measures, since the engine was late with its counts, goes on from
-    /// where it was: as new it would be told whole, once more.
+    /// where it was: as new it would be reported whole, once more.
     pub fn go_on(&mut self, now_ns: u64, measures: &[Measure]) {
         (self.counts_ns, self.lasting_ns) = (now_ns, now_ns);
         self.before.extend(numbers(measures, grows));
@@ -231,7 +231,7 @@ mod tests {
             ),
             measure("keytrail.level", MeasureKind::Level, Number::Whole(count)),
             measure("keytrail.gauge", MeasureKind::Gauge, Number::Part(0.5)),
-            // Told in the other form only.
+            // Reported in the other form only.
             measure("", MeasureKind::Gauge, Number::Whole(1)),
         ]
     }

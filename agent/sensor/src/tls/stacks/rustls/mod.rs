@@ -1,4 +1,4 @@
-//! rustls, told by what each of its ciphers has: a method that encrypts one record.
+//! rustls, reported by what each of its ciphers has: a method that encrypts one record.
 //!
 //! Plaintext comes to rustls by functions that are inlined into their callers, under names that each build makes anew.
 //! But records are encrypted through a `dyn MessageEncrypter` (rustls/src/crypto/cipher.rs), so that the tables of its
@@ -20,11 +20,11 @@ use keytrail_model::TlsStack;
 const ENCRYPT: &str = "MessageEncrypter::encrypt";
 /// What a panic would name: the path of its sources, with the version.
 const SOURCES: &[u8] = b"/rustls-0.";
-/// Places of that path that are looked at.
+/// Places of that path that are inspected.
 const PLACES_MAX: usize = 256;
-/// Bytes of it that are looked at.
+/// Bytes of it that are inspected.
 const PATH_MAX: u64 = 64;
-/// Code of a method that is looked at, bytes.
+/// Code of a method that is inspected, bytes.
 const METHOD_MAX: u64 = 4096;
 
 pub struct Rustls;

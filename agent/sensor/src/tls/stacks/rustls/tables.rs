@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const ADDS: [u8; 3] = [0x10, TLS13, 0x18];
 pub const TLS13: u8 = 0x11;
 
-/// Functions that add as much, places that refer to them, and relocations that are looked at, bytes.
+/// Functions that add as much, places that refer to them, and relocations that are inspected, bytes.
 const LENGTHS_MAX: usize = 1024;
 const PLACES_MAX: usize = 64;
 const RELOCATIONS_MAX: u64 = 64 << 20;
