@@ -1,6 +1,6 @@
 //! Answers questions of gRPC clients from what the store remembers.
 
-use crate::engine::{Memory, CommandSender};
+use crate::engine::{CommandSender, Memory};
 use keytrail_export::{AnswerError, Answers, AnswersSource, Page};
 use keytrail_findings::StageInput;
 use keytrail_host::clock::wall_ns;

@@ -2,7 +2,7 @@
 
 use crate::config::KubernetesConfig;
 use crate::engine::CommandSender;
-use keytrail_cluster::{Cluster, SourceStatus, Sources, PodUpdate, Watch};
+use keytrail_cluster::{Cluster, PodUpdate, SourceStatus, Sources, Watch};
 use keytrail_host::clock::boot_ns;
 use keytrail_model::{Bound, GapReason, GapSeen};
 use keytrail_proto::v1::NameSource;

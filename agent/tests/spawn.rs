@@ -173,7 +173,9 @@ fn send(pid: u32, signal: i32) {
 fn signals_sent_to_the_wrapper_alone_reach_the_command_once() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    let mut child = wrapped("exec \"$0\" \"$@\"", &reported(&log)).spawn().unwrap();
+    let mut child = wrapped("exec \"$0\" \"$@\"", &reported(&log))
+        .spawn()
+        .unwrap();
     wait_until("the command runs", || lines(&log).len() == 1);
     let mut expected = lines(&log);
     for (signal, name) in [

@@ -80,7 +80,11 @@ pub fn out_of_time(event: &Event) -> bool {
 /// As [`run`], with how long it took (see [`Stopwatch`]).
 pub fn run_timed(scratch: &Scratch, act: Act) -> (Traced, Duration) {
     let mut watch = Stopwatch::start();
-    let traced = collect(scratch, |act| act.run_watched(|pid| watch.inspect(pid)), act);
+    let traced = collect(
+        scratch,
+        |act| act.run_watched(|pid| watch.inspect(pid)),
+        act,
+    );
     (traced, watch.took())
 }
 

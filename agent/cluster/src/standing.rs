@@ -1,6 +1,6 @@
 //! Who of those that know names serves, and why nobody better does.
 
-use crate::known::{Updates, PodUpdate};
+use crate::known::{PodUpdate, Updates};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -178,7 +178,10 @@ mod tests {
         standing.refused(Source::Kubelet, "gone", false);
         assert!(received.try_recv().is_err());
         standing.refused(Source::ApiServer, "403", false);
-        assert_eq!(received.try_recv(), Ok(PodUpdate::Trouble("gone; 403".to_owned())));
+        assert_eq!(
+            received.try_recv(),
+            Ok(PodUpdate::Trouble("gone; 403".to_owned()))
+        );
     }
 
     /// A host with a kubelet that has no such socket, outside of a pod.

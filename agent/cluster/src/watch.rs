@@ -1,7 +1,7 @@
 //! The thread that watches: the best source that serves, and the next one meanwhile.
 
 use crate::account::{Cluster, ClusterError};
-use crate::known::{Known, Updates, PodUpdate};
+use crate::known::{Known, PodUpdate, Updates};
 use crate::kubelet::Kubelet;
 use crate::runtime::Runtime;
 use crate::server::Server;

@@ -8,7 +8,7 @@ mod fake;
 
 use fake::{ADDED, DELETED, Event, INITIAL_SYNC_COMPLETE, Kubelet, MODIFIED, PodText, field};
 use hyper::header::{HeaderName, HeaderValue};
-use keytrail_cluster::{Cluster, ClusterError, Source, SourceStatus, Sources, PodUpdate, Watch};
+use keytrail_cluster::{Cluster, ClusterError, PodUpdate, Source, SourceStatus, Sources, Watch};
 use keytrail_model::PodNames;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use keytrail_cluster::{Cluster, Sources, PodUpdate, Watch};
+use keytrail_cluster::{Cluster, PodUpdate, Sources, Watch};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -186,7 +186,10 @@ fn change(kind: &str, object: &str) -> String {
 
 /// What was reported, in short; troubles and lacks of room by their first word.
 fn next(received: &Receiver<PodUpdate>) -> String {
-    match received.recv_timeout(PATIENCE).expect("nothing was reported") {
+    match received
+        .recv_timeout(PATIENCE)
+        .expect("nothing was reported")
+    {
         PodUpdate::Pod(names) => {
             assert!(!format!("{names:?}").contains("hunter2"));
             format!("pod {} {}", &names.uid[..8], names.name)

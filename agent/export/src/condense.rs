@@ -117,7 +117,10 @@ mod tests {
         assert_eq!(reported[0].count, 299 * 3);
         assert_eq!(reported[0].detail, "299 more like this; the last: at 300");
         assert_eq!(
-            (reported[0].from.unwrap().seconds, reported[0].to.unwrap().seconds),
+            (
+                reported[0].from.unwrap().seconds,
+                reported[0].to.unwrap().seconds
+            ),
             (2, 300)
         );
         assert!(condense.all(now).is_empty(), "reported once");

@@ -229,7 +229,11 @@ mod tests {
         }
     }
 
-    fn reported(history: &History, filter: &EventFilter, replay: Replay) -> (Vec<u64>, Option<i64>) {
+    fn reported(
+        history: &History,
+        filter: &EventFilter,
+        replay: Replay,
+    ) -> (Vec<u64>, Option<i64>) {
         let (events, gap) = history.snapshot(replay, filter).select(filter, replay.last);
         let sequence = |e: &Arc<Event>| e.id.as_ref().map_or(0, |id| id.sequence);
         let to = gap.map(|g| g.to.map_or(-1, |t| t.seconds));

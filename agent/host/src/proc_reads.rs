@@ -139,7 +139,11 @@ impl ProcReads {
         let mut drained = Drained::default();
         let mut buffer = [MaybeUninit::<libc::fanotify_event_metadata>::uninit(); 64];
         // Before 6.13 an event that fails behind others of the same read is dropped without a word: one at a time, then.
-        let batch = if self.errors_reported { buffer.len() } else { 1 };
+        let batch = if self.errors_reported {
+            buffer.len()
+        } else {
+            1
+        };
         while drained.events < most {
             // SAFETY: the buffer has at least that many bytes; its element type gives it the alignment of the metadata.
             let read = unsafe {

@@ -1,9 +1,9 @@
 //! What metadata services answer: the credentials in it are learnt as those of a file are. The bytes stay only until the
 //! answer is whole, and for a second at most.
 
+use super::convert;
 use super::files::min_confidence;
 use super::registry::Registry;
-use super::convert;
 use keytrail_abi as abi;
 use keytrail_abi::header::flags;
 use keytrail_model::{AnswerSeen, Pid};

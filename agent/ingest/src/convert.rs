@@ -2,7 +2,7 @@
 
 use crate::decode;
 use keytrail_abi as abi;
-use keytrail_model::{Endpoints, Pid, PipeId, PipesSeen, TaskInfo, TICK_NS};
+use keytrail_model::{Endpoints, Pid, PipeId, PipesSeen, TICK_NS, TaskInfo};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const AF_UNIX: u16 = 1;

@@ -2,10 +2,10 @@
 
 use super::names::{Names, ProgramNames};
 use super::registry::Registry;
-use super::{environment, convert};
+use super::{convert, environment};
 use crate::decode;
 use keytrail_abi as abi;
-use keytrail_model::{Bound, Dropped, ExecSeen, Found, PipesSeen, FoundIn};
+use keytrail_model::{Bound, Dropped, ExecSeen, Found, FoundIn, PipesSeen};
 use keytrail_payload::Pieces;
 use keytrail_secret::{Arguments, Classifier, Finding};
 use std::collections::{HashMap, HashSet};
@@ -417,7 +417,9 @@ impl HiddenRanges {
 
     fn overlaps(&self, place: &Range<usize>) -> bool {
         let at = self.0.partition_point(|hidden| hidden.end <= place.start);
-        self.0.get(at).is_some_and(|hidden| hidden.start < place.end)
+        self.0
+            .get(at)
+            .is_some_and(|hidden| hidden.start < place.end)
     }
 
     /// Nothing of the place would be shown.

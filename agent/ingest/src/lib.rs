@@ -8,6 +8,7 @@ mod answers;
 mod asked;
 pub mod background;
 pub mod cgroups;
+mod convert;
 pub mod decode;
 mod digested;
 mod dns_pieces;
@@ -27,7 +28,6 @@ mod pending;
 mod registry;
 mod shown;
 mod stage;
-mod convert;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Sends over Unix sockets and by UDP into observations.
 
+use super::convert;
 use super::in_use::UsedCredentials;
 use super::stage::{Digest, chunk};
-use super::convert;
 use keytrail_abi as abi;
 use keytrail_host::procfs;
 use keytrail_model::{Direction, Endpoints, Payload, PeerSeen, Pid, SendSeen};
@@ -152,7 +152,8 @@ fn name_peer(r: &abi::MessageSend, sender: Pid, inspect: bool, ends: &mut Endpoi
         start: pid.start,
         ..PeerSeen::default()
     };
-    if inspect && let Some(facts) = procfs::facts(pid.tgid).filter(|facts| facts.start == pid.start) {
+    if inspect && let Some(facts) = procfs::facts(pid.tgid).filter(|facts| facts.start == pid.start)
+    {
         peer.comm = facts.comm;
         peer.executable = procfs::exe(pid.tgid).unwrap_or_default().path;
     }

@@ -124,7 +124,8 @@ impl Process<'_> {
 
     fn alive(&self) -> bool {
         self.alive.get().unwrap_or_else(|| {
-            let alive = procfs::pid_of(self.tgid()) == Some(convert::task_info(&self.exec.header).pid);
+            let alive =
+                procfs::pid_of(self.tgid()) == Some(convert::task_info(&self.exec.header).pid);
             self.alive.set(Some(alive));
             alive
         })

@@ -2,13 +2,13 @@
 //! comes.
 
 use super::asked::{Inspection, Purpose, Verdict};
+use super::convert;
 use super::digested::Digested;
 use super::files::{KnownFile, NewVersion, min_confidence};
 use super::inspection::{
-    Answer, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, ReaderBytes, Who,
+    Answer, Missed, NewFile, Outcome, PathSubject, ReaderBytes, SeenFile, Subject, Who,
 };
 use super::stage::Digest;
-use super::convert;
 use crate::decode::Record;
 use keytrail_abi::{FileId, FileNew, Header};
 use keytrail_model::{InventoryUpdate, Unread, Why};

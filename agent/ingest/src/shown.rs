@@ -3,7 +3,7 @@
 //! its kind and fingerprint.
 
 use crate::exec::{label, without};
-use keytrail_model::{Endpoints, FileFacts, Found, Observation, Payload, FoundIn};
+use keytrail_model::{Endpoints, FileFacts, Found, FoundIn, Observation, Payload};
 use keytrail_payload::Matcher;
 use std::collections::HashSet;
 

@@ -2,6 +2,7 @@
 
 use super::answers::Answers;
 use super::asked::{Asked, Inspection, Verdict};
+use super::convert;
 use super::digested::Digested;
 use super::dns_pieces::DnsPieces;
 use super::exec::{self, Execs, Finished};
@@ -11,7 +12,6 @@ use super::in_use::{InUse, UsedCredentials};
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::registry::Registry;
 use super::shown::Shown;
-use super::convert;
 use super::written::{self, Targets};
 use crate::decode::{self, Record};
 use keytrail_abi as abi;
@@ -183,7 +183,8 @@ impl Digest {
     fn exec(&mut self, r: &abi::Exec) {
         self.ring_dirty = true;
         self.last_exec.insert(r.header.tgid, r.exec_id);
-        self.streams.close_sessions(convert::task_info(&r.header).pid);
+        self.streams
+            .close_sessions(convert::task_info(&r.header).pid);
         self.execs.begin(*r);
     }
 
@@ -500,7 +501,12 @@ impl Digest {
     }
 
     /// Makes known what nobody knew before it was used, before its use is reported.
-    pub(super) fn learn_in_use(&mut self, at: &TaskInfo, used: UsedCredentials, out: &mut Digested) {
+    pub(super) fn learn_in_use(
+        &mut self,
+        at: &TaskInfo,
+        used: UsedCredentials,
+        out: &mut Digested,
+    ) {
         let (registry, dropped) = (&mut self.registry, &mut self.dropped);
         let seen = self.in_use.learn(at, used, registry, dropped);
         out.observations

@@ -6,7 +6,7 @@ use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::clock::boot_ns;
 use keytrail_model::{
-    Access, Effect, ExecSeen, FileKey, InventoryUpdate, Observation, FoundIn, SensorChange, Why,
+    Access, Effect, ExecSeen, FileKey, FoundIn, InventoryUpdate, Observation, SensorChange, Why,
 };
 use keytrail_payload::{Matcher, Streams};
 use keytrail_secret::{Classifier, Fingerprinter};
@@ -577,7 +577,10 @@ fn an_exec_whose_record_was_lost_is_known_to_be_missing() {
     run_exec(&mut digest, b"prog\0", b"A=b\0");
     assert!(!digest.missed(NOBODY, 1));
     assert!(digest.missed(NOBODY, 2));
-    assert!(digest.missed(NOBODY - 1, 1), "nothing was reported about this one");
+    assert!(
+        digest.missed(NOBODY - 1, 1),
+        "nothing was reported about this one"
+    );
 }
 
 #[test]

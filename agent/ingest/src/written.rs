@@ -110,7 +110,10 @@ mod tests {
 
     #[test]
     fn names_become_a_path_that_says_what_it_lacks() {
-        assert_eq!(path(&fd_target(&["x.log", "log", "var"], 3)), "/var/log/x.log");
+        assert_eq!(
+            path(&fd_target(&["x.log", "log", "var"], 3)),
+            "/var/log/x.log"
+        );
         assert_eq!(path(&fd_target(&[], 0)), "/");
         let long = "a".repeat(abi::TARGET_NAME - 1);
         let cut = path(&fd_target(&[&long, "d"], 2));

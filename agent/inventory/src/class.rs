@@ -190,8 +190,9 @@ mod tests {
         let test = file("/srv/app/tests/ca.key", false);
         let cargo = file("/root/.cargo/registry/src/i/x/ca.key", false);
         let process = Location::Process(ProcessLocation::default());
-        let of =
-            |places: &[&Location]| class("private-key", places.iter().map(|p| (*p).clone()).collect());
+        let of = |places: &[&Location]| {
+            class("private-key", places.iter().map(|p| (*p).clone()).collect())
+        };
         assert_eq!(of(&[&shipped]), (Class::Public, None));
         assert_eq!(of(&[&shipped, &cargo, &test]), (Class::Public, None));
         assert_eq!(

@@ -51,7 +51,10 @@ pub fn judge(entry: &mut Entry, now: i64, max_age: i64) {
     if let Some(package) = verdict.published {
         say("published", format!("by {package}"));
     }
-    let is_socket = entry.places.iter().all(|p| matches!(p, Location::Socket(_)));
+    let is_socket = entry
+        .places
+        .iter()
+        .all(|p| matches!(p, Location::Socket(_)));
     let expired = entry.credential.expires.filter(|at| *at <= now);
     if let Some(at) = expired {
         say("expired", clock::rfc3339(at));

@@ -234,7 +234,12 @@ impl Live {
         });
     }
 
-    fn inspected(&mut self, inspection: FileInspection, now: i64, workload: Workload) -> Option<ContentDiff> {
+    fn inspected(
+        &mut self,
+        inspection: FileInspection,
+        now: i64,
+        workload: Workload,
+    ) -> Option<ContentDiff> {
         let place = file_place(&inspection, workload);
         let key = Location::File(place.clone()).key();
         let file = (place.device, place.inode);
@@ -254,7 +259,9 @@ impl Live {
             Why::Start => false,
             Why::Changed => true,
             Why::Accessed => {
-                here_before || self.is_newly_filled(file, inspection.born_ns) && !self.was_unread(&inspection)
+                here_before
+                    || self.is_newly_filled(file, inspection.born_ns)
+                        && !self.was_unread(&inspection)
             }
         };
         // What a package manager fetches was published; it is noted, and nobody is woken by it.
@@ -335,7 +342,11 @@ impl Live {
 
     /// What was in a place and is not found in it any more.
     fn left(&self, key: &str, inspection: &FileInspection) -> Vec<CredentialRef> {
-        let now: HashSet<&str> = inspection.held.iter().map(|c| c.fingerprint.as_str()).collect();
+        let now: HashSet<&str> = inspection
+            .held
+            .iter()
+            .map(|c| c.fingerprint.as_str())
+            .collect();
         self.inventory
             .held(key)
             .filter(|c| !now.contains(c.fingerprint.as_str()))
@@ -508,7 +519,11 @@ mod tests {
     }
 
     /// What is said to be rotated, each with what it replaced, and what is said to have left.
-    fn turned(live: &mut Live, inspection: FileInspection, now: i64) -> (Vec<(String, String)>, Vec<String>) {
+    fn turned(
+        live: &mut Live,
+        inspection: FileInspection,
+        now: i64,
+    ) -> (Vec<(String, String)>, Vec<String>) {
         let diff = live.take(InventoryUpdate::Inspected(Box::new(inspection)), now, host);
         diff.map_or_else(Default::default, |diff| {
             let rotated = diff.rotated.into_iter();
@@ -629,9 +644,15 @@ mod tests {
     #[test]
     fn made_changed_deleted_and_made_again() {
         let mut live = live();
-        assert_eq!(met(&mut live, inspection("/f", 1, START + 1, &["a"]), 5), ["a"]);
+        assert_eq!(
+            met(&mut live, inspection("/f", 1, START + 1, &["a"]), 5),
+            ["a"]
+        );
         assert!(met(&mut live, inspection("/f", 1, START + 1, &["a"]), 6).is_empty());
-        assert_eq!(met(&mut live, inspection("/f", 1, START + 1, &["b"]), 7), ["b"]);
+        assert_eq!(
+            met(&mut live, inspection("/f", 1, START + 1, &["b"]), 7),
+            ["b"]
+        );
         let changes = live.take_changes();
         let last = changes.last().unwrap();
         assert_eq!(last.place, "file::/f");
@@ -657,7 +678,10 @@ mod tests {
         assert_eq!(live.take_changes()[0].entries.len(), 1);
         // Known to have held nothing: what is in it now is new.
         live.clean(8 << 20 | 1, 2);
-        assert_eq!(met(&mut live, inspection("/was", 2, START - 1, &["b"]), 5), ["b"]);
+        assert_eq!(
+            met(&mut live, inspection("/was", 2, START - 1, &["b"]), 5),
+            ["b"]
+        );
         // Another one in a place that is known.
         assert_eq!(
             met(&mut live, inspection("/old", 1, START - 1, &["a", "c"]), 6),
@@ -671,13 +695,19 @@ mod tests {
         assert_eq!(met(&mut live, place, 7), ["a"]);
         // An inventory of the whole host would have found it.
         live.baseline.inventory_started = 2_000;
-        assert_eq!(met(&mut live, inspection("/late", 3, START, &["d"]), 8), ["d"]);
+        assert_eq!(
+            met(&mut live, inspection("/late", 3, START, &["d"]), 8),
+            ["d"]
+        );
     }
 
     #[test]
     fn an_inventory_taken_meanwhile_is_taken_over() {
         let mut live = live();
-        assert_eq!(met(&mut live, inspection("/own", 1, START, &["a"]), 1_500), ["a"]);
+        assert_eq!(
+            met(&mut live, inspection("/own", 1, START, &["a"]), 1_500),
+            ["a"]
+        );
         let mut walked = Vec::new();
         for (path, inode, fingerprint) in [("/own", 1, "stale"), ("/old", 2, "b")] {
             let place = file_place(&inspection(path, inode, 1, &[]), Workload::default());
@@ -696,8 +726,14 @@ mod tests {
         assert!(live.inventory.get("stale").is_none());
         // What the walk found is not new, what came after it is.
         assert!(met(&mut live, inspection("/old", 2, 1, &["b"]), 1_700).is_empty());
-        assert_eq!(met(&mut live, inspection("/old", 2, 1, &["c"]), 1_800), ["c"]);
-        assert_eq!(met(&mut live, inspection("/other", 3, 1, &["d"]), 1_900), ["d"]);
+        assert_eq!(
+            met(&mut live, inspection("/old", 2, 1, &["c"]), 1_800),
+            ["c"]
+        );
+        assert_eq!(
+            met(&mut live, inspection("/other", 3, 1, &["d"]), 1_900),
+            ["d"]
+        );
     }
 
     #[test]
@@ -707,7 +743,11 @@ mod tests {
         assert!(met(&mut live, inspection(fetched, 1, START + 1, &["a"]), 5).is_empty());
         assert!(live.inventory.get("a").is_some());
         assert_eq!(
-            met(&mut live, inspection("/root/app/.env", 2, START + 1, &["a"]), 6),
+            met(
+                &mut live,
+                inspection("/root/app/.env", 2, START + 1, &["a"]),
+                6
+            ),
             ["a"]
         );
     }
@@ -730,7 +770,10 @@ mod tests {
             .collect();
         assert_eq!(places, ["file::/f"]);
         // A copy is another place, and its secret is new there.
-        assert_eq!(met(&mut live, inspection("/g", 2, START + 2, &["a"]), 7), ["a"]);
+        assert_eq!(
+            met(&mut live, inspection("/g", 2, START + 2, &["a"]), 7),
+            ["a"]
+        );
         let doubtful = FileInspection {
             held: vec![Credential {
                 confidence: 0.3,

@@ -1,6 +1,8 @@
 //! Places in, one entry a credential out. Used by a whole walk and, place by place, by the running agent.
 
-use super::model::{Class, Entry, FileLocation, MAX_PIDS, MAX_LOCATIONS, Location, ProcessLocation};
+use super::model::{
+    Class, Entry, FileLocation, Location, MAX_LOCATIONS, MAX_PIDS, ProcessLocation,
+};
 use super::rotation;
 use keytrail_model::Credential;
 use std::collections::{BTreeMap, HashMap};
@@ -49,7 +51,12 @@ impl Inventory {
     }
 
     /// Notes that `credential` is in `place` at `now` (seconds since the epoch), beside what is known there.
-    pub fn observe_location(&mut self, credential: &Credential, place: Location, now: i64) -> Observed {
+    pub fn observe_location(
+        &mut self,
+        credential: &Credential,
+        place: Location,
+        now: i64,
+    ) -> Observed {
         if !self.entries.contains_key(&credential.fingerprint) && self.entries.len() >= MAX_ENTRIES
         {
             self.refused += 1;

@@ -139,7 +139,9 @@ impl Http {
 
     /// Forgets bytes that may be of a secret, and what cannot be followed without them.
     pub fn wipe(&mut self) {
-        if !matches!(self.state, ParseState::Body(_) | ParseState::Chunk(_)) || !self.line.is_empty() {
+        if !matches!(self.state, ParseState::Body(_) | ParseState::Chunk(_))
+            || !self.line.is_empty()
+        {
             self.reset();
         }
     }

@@ -39,7 +39,8 @@ pub fn listen_no_more(ebpf: &mut Ebpf) {
 pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
     let memory = rustix::fs::memfd_create("keytrail", MemfdFlags::CLOEXEC);
     memory.is_ok_and(|memory| {
-        rustix::io::write(&memory, &[0]).is_ok() && is_reported(ebpf, maps, memory.as_fd()).is_some()
+        rustix::io::write(&memory, &[0]).is_ok()
+            && is_reported(ebpf, maps, memory.as_fd()).is_some()
     })
 }
 

@@ -2,6 +2,7 @@
 //!
 //! The only user of aya. A hook that is refused is recorded with its reason and remedy and never ends the agent.
 
+mod activity;
 mod attached;
 mod bpf;
 pub mod btf;
@@ -18,7 +19,6 @@ mod maps;
 mod proc;
 mod process_reads;
 mod proof;
-mod activity;
 mod reach;
 mod ring;
 mod rings;
@@ -30,6 +30,7 @@ mod watch;
 mod watcher;
 mod wipe;
 
+pub use activity::run as self_test_activity;
 pub use checks::{HookChange, HookFate};
 pub use error::SensorError;
 pub use foreign::{ForeignNews, Holder, Loaded};
@@ -41,7 +42,6 @@ pub use limits::{Limits, PassedOver};
 pub use maps::{ATTACH_LIMIT, Loss, PassedTotal};
 pub use proc::Identity;
 pub use process_reads::ProcessRead;
-pub use activity::run as self_test_activity;
 pub use trials::Untried;
 pub use watch::file_id;
 

@@ -182,7 +182,8 @@ mod tests {
             // SAFETY: no pointers; the thread parts with the root that it shares.
             unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }.unwrap();
             rustix::process::chroot(&root).unwrap();
-            sender.send(rustix::thread::gettid().as_raw_nonzero())
+            sender
+                .send(rustix::thread::gettid().as_raw_nonzero())
                 .unwrap();
             let _ = ended.recv();
         });

@@ -1,6 +1,6 @@
 //! Attached is not the same as firing: every hook is made to fire once, cheaply, and must tell the truth.
 
-use super::{FANOTIFY, RawRecord, Sensor, hooks, activity, tls, watch};
+use super::{FANOTIFY, RawRecord, Sensor, activity, hooks, tls, watch};
 use keytrail_abi::{
     Connect, Exec, ExecChunk, FdWrite, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
     ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,

@@ -1170,7 +1170,10 @@ fn a_clean_file_is_not_reported_until_it_changes() {
                 seen.news(pid, &text).len()
             })
             .collect();
-        assert!(reported.iter().all(|one| *one == reported[0]), "{reported:?}");
+        assert!(
+            reported.iter().all(|one| *one == reported[0]),
+            "{reported:?}"
+        );
         reported[0]
     };
     assert_eq!(read(&mut host), 1);

@@ -208,7 +208,12 @@ impl Start {
         let worker = Worker {
             title,
             key,
-            carrier: carrier::carrier(&self.carrier, self.format.is_json(), &reporter, &setup.redact),
+            carrier: carrier::carrier(
+                &self.carrier,
+                self.format.is_json(),
+                &reporter,
+                &setup.redact,
+            ),
             format: self.format,
             filter: self.filter,
             batch: self.batch.max(1),

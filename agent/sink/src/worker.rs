@@ -353,7 +353,11 @@ impl Worker {
 
     fn report_left_out(&mut self) {
         let state = &mut self.state;
-        if state.unreported == 0 || state.reported.is_some_and(|reported| reported.elapsed() < REPORT_INTERVAL) {
+        if state.unreported == 0
+            || state
+                .reported
+                .is_some_and(|reported| reported.elapsed() < REPORT_INTERVAL)
+        {
             return;
         }
         state.reported = Some(Instant::now());

@@ -99,7 +99,11 @@ mod tests {
         for second in 0..1_000u64 {
             budgets.add(&passed(7, 5), second * 1_000_000_000);
             for reported_now in budgets.due(second * 1_000_000_000) {
-                reported.push((second, reported_now.payloads, reported_now.since_ns / 1_000_000_000));
+                reported.push((
+                    second,
+                    reported_now.payloads,
+                    reported_now.since_ns / 1_000_000_000,
+                ));
             }
         }
         let expected = [

@@ -310,7 +310,9 @@ impl Runner {
         } = self;
         // Before the drain: then it hands out who the readers are.
         let reads = sensor.process_reads();
-        pipeline.takings.extend(reads.into_iter().map(Taking::of_read));
+        pipeline
+            .takings
+            .extend(reads.into_iter().map(Taking::of_read));
         let n = sensor.drain(&mut |raw| {
             taken(pipeline, &raw, &shared.stop, end, left);
             // Working off a backlog is progress, however long one turn takes.
@@ -523,7 +525,8 @@ impl Runner {
             let mut gap = coverage::budget(&reported, pid, &name, now);
             // Counted at the last tick, and happened since the one before it.
             gap.to_wall_ns = wall_ns();
-            gap.from_wall_ns = gap.to_wall_ns - (now - reported.since_ns).min(gap.to_wall_ns) - TICK_NS;
+            gap.from_wall_ns =
+                gap.to_wall_ns - (now - reported.since_ns).min(gap.to_wall_ns) - TICK_NS;
             self.pipeline.gap(gap);
         }
     }
@@ -580,7 +583,8 @@ impl Runner {
             self.pipeline.gap(gap);
         }
         self.report_budgets(boot_ns(), u64::MAX);
-        self.pipeline.step(&Observation::Stop { boot_ns: boot_ns() });
+        self.pipeline
+            .step(&Observation::Stop { boot_ns: boot_ns() });
         self.keep_all_findings();
         if let Some(recording) = &mut self.pipeline.recording
             && let Err(error) = recording.flush()
@@ -604,7 +608,9 @@ impl Runner {
     }
 
     fn keep_all_findings(&mut self) {
-        let left = self.pipeline.keep_all_findings(Instant::now() + LEARNED_END);
+        let left = self
+            .pipeline
+            .keep_all_findings(Instant::now() + LEARNED_END);
         if left.sum() > 0 {
             let gap = coverage::unlearned(left.credentials, left.findings, boot_ns());
             self.pipeline.gap(gap);

@@ -6,7 +6,7 @@ use super::pipeline::inventory::Inventory;
 use super::pipeline::programs::Programs;
 use super::run::Runner;
 use super::{
-    EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, CommandSender, coverage, rights,
+    CommandSender, EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, coverage, rights,
 };
 use crate::config;
 use keytrail_host::clock::{boot_ns, both, wall_ns};

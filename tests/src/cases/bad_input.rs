@@ -216,7 +216,10 @@ pub fn environments_that_cannot_be_read() {
     });
     let reported = gap.gap.as_ref().unwrap();
     assert!(
-        reported.detail.contains(&format!("process {} ", holder.pid())) && !reported.remedy.is_empty(),
+        reported
+            .detail
+            .contains(&format!("process {} ", holder.pid()))
+            && !reported.remedy.is_empty(),
         "{reported:?}"
     );
     agent.wait_idle();
@@ -319,7 +322,10 @@ pub fn ring_that_overflows() {
         serde_json::from_str(&own.stdout_text()).unwrap();
     let counted: u64 = status.counters.as_ref().unwrap().lost.values().sum();
     let reported: u64 = of_execs.iter().map(|e| e.gap.as_ref().unwrap().count).sum();
-    assert!(counted >= reported, "{counted} counted, {reported} reported");
+    assert!(
+        counted >= reported,
+        "{counted} counted, {reported} reported"
+    );
 
     let token = plant::github();
     let done = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")

@@ -152,7 +152,10 @@ pub fn excluded_places() {
                 .as_ref()
                 .is_some_and(|s| s.path.ends_with("settings.env"))
     };
-    assert!(!reads.iter().any(reported), "an excluded file was inspected");
+    assert!(
+        !reads.iter().any(reported),
+        "an excluded file was inspected"
+    );
     agent.expect("that places are excluded", 0, |e| {
         let detail = e.gap.as_ref().map_or("", |gap| &gap.detail);
         e.reason() == "excluded" && detail.contains("left-out")

@@ -293,7 +293,11 @@ pub fn again_and_again() {
     let number: u64 = reported.iter().map(|e| e.stands_for()).sum();
     assert_eq!(number, REQUESTS);
     // Once more for each ten seconds that a slow machine took.
-    assert!((33..60).contains(&reported.len()), "{} events", reported.len());
+    assert!(
+        (33..60).contains(&reported.len()),
+        "{} events",
+        reported.len()
+    );
     let many = reported
         .iter()
         .find(|e| e.repeats.is_some())

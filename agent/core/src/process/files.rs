@@ -98,7 +98,8 @@ impl Files {
         let file = self.map.get_mut(&key)?;
         // A log that was there before has more in it than they wrote. Under another name the number may be another file's.
         let reported = file.bytes.saturating_add(HEADER);
-        let fits = size == file.bytes || same_name && (size <= reported || file.bytes >= ALL_REPORTED);
+        let fits =
+            size == file.bytes || same_name && (size <= reported || file.bytes >= ALL_REPORTED);
         if !fits
             || file.last_ns.saturating_add(KEEP_NS) < now_ns
             || file.readers.contains(&pid)

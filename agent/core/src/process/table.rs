@@ -3,8 +3,8 @@
 use keytrail_model::context::Program;
 use keytrail_model::event::{Ancestor, Context, Parent, PathStep, Process};
 use keytrail_model::{
-    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, TaskInfo,
-    Surroundings, TICK_NS, Workload, actor_of, context_of, script_of,
+    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Surroundings,
+    TICK_NS, TaskInfo, Workload, actor_of, context_of, script_of,
 };
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -113,7 +113,11 @@ async fn follow(progress: ProgressSource, beat: watch::Sender<Instant>) {
     }
 }
 
-async fn serve(listen: SocketAddr, responder: Arc<Responder>, bound: watch::Sender<Option<SocketAddr>>) {
+async fn serve(
+    listen: SocketAddr,
+    responder: Arc<Responder>,
+    bound: watch::Sender<Option<SocketAddr>>,
+) {
     let mut said = false;
     let listener = loop {
         match TcpListener::bind(listen).await {

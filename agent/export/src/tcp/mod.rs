@@ -17,7 +17,7 @@ use accounts::{Account, Accounts, PendingHandshakes, Share};
 use connection::TlsConnection;
 use gate::GateLayer;
 use identity::names_of;
-use material::{Material, FileVersions};
+use material::{FileVersions, Material};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

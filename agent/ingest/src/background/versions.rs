@@ -32,7 +32,12 @@ impl Versions {
         }
         if self.reported.len() >= MAX_FILES && !self.reported.contains_key(&file) {
             // What is forgotten was reported by now: a later close of it is not news.
-            self.since_ns = self.reported.values().copied().max().unwrap_or(self.since_ns);
+            self.since_ns = self
+                .reported
+                .values()
+                .copied()
+                .max()
+                .unwrap_or(self.since_ns);
             self.reported.clear();
         }
         self.reported.insert(file, ctime_ns);
@@ -71,7 +76,10 @@ mod tests {
             assert!(versions.is_new(file(ino), 100 + ino));
         }
         assert_eq!(versions.reported.len(), 1);
-        assert!(!versions.is_new(file(7), 107), "reported before, and forgotten");
+        assert!(
+            !versions.is_new(file(7), 107),
+            "reported before, and forgotten"
+        );
         assert!(versions.is_new(file(7), 100_000));
     }
 }

@@ -11,7 +11,7 @@ mod work;
 
 pub use queue::Who;
 pub use survey::{Area, Survey, Surveyed};
-pub use work::{NewFile, Outcome, PathSubject, SeenFile, Subject, ReaderBytes};
+pub use work::{NewFile, Outcome, PathSubject, ReaderBytes, SeenFile, Subject};
 
 use crate::files::Excluded;
 use budget::UserBudgets;

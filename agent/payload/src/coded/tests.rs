@@ -1,6 +1,8 @@
 //! Encodings within encodings, cut everywhere.
 
-use crate::tests::{AWS, TOKEN, base64, brotli, found_in, gzip, matcher, noise, reported, zlib, zstd};
+use crate::tests::{
+    AWS, TOKEN, base64, brotli, found_in, gzip, matcher, noise, reported, zlib, zstd,
+};
 use proptest::prelude::*;
 
 fn percent(bytes: &[u8]) -> Vec<u8> {

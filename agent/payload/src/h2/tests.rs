@@ -4,7 +4,7 @@ use super::frame::{self, begins_with_frames};
 use super::huffman::tests::encode as huffman;
 use crate::http::HTTP2_PREFACE;
 use crate::tests::{
-    AWS, TOKEN, base64, credential, found_in, gzip, matcher, noise, payloads, listed,
+    AWS, TOKEN, base64, credential, found_in, gzip, listed, matcher, noise, payloads,
 };
 use crate::{Chunk, Layer, StreamKey, Streams};
 use keytrail_model::{Payload, Pid};

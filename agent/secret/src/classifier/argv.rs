@@ -164,7 +164,8 @@ impl FoundRanges {
             return false;
         };
         places.iter().any(|place| {
-            found_ranges.range(..place.end)
+            found_ranges
+                .range(..place.end)
                 .next_back()
                 .is_some_and(|(_, end)| *end > place.start)
         })

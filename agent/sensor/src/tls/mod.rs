@@ -19,7 +19,7 @@ use self::{
     image::{Image, Link},
     search::{Inspected, News},
     searcher::Searcher,
-    stacks::{GO, PROGRAMS, SIZE, ProbeSite},
+    stacks::{GO, PROGRAMS, ProbeSite, SIZE},
 };
 use super::hooks::{self, HookError};
 use aya::{

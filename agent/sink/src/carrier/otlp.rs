@@ -21,7 +21,10 @@ pub(super) struct Otlp {
 impl Otlp {
     pub fn new(spec: OtlpSpec, reporter: Reporter) -> Otlp {
         let collector = Collector::new(spec, &reporter.version);
-        Otlp { reporter, collector }
+        Otlp {
+            reporter,
+            collector,
+        }
     }
 
     /// Sends a request; gives how many of its records the collector did not take.

@@ -30,7 +30,9 @@ pub struct Reporter {
 pub fn encode(format: Format, event: &Event, reporter: &Reporter) -> Option<Vec<u8>> {
     match format {
         Format::Json => keytrail_proto::json(event).ok().map(String::into_bytes),
-        Format::Ocsf | Format::OcsfParquet => serde_json::to_vec(&ocsf::event(event, reporter)).ok(),
+        Format::Ocsf | Format::OcsfParquet => {
+            serde_json::to_vec(&ocsf::event(event, reporter)).ok()
+        }
         Format::Ecs => serde_json::to_vec(&ecs::event(event, reporter)).ok(),
         Format::Cef => Some(cef::event(event, reporter).into_bytes()),
         Format::Otlp => Some(otlp::event(event)),

@@ -231,7 +231,10 @@ fn an_outage_is_reported_once_with_what_waits() {
     }
     let reported = scene.reported();
     assert_eq!(reported.len(), 1, "{reported:?}");
-    assert_eq!((reported[0].reason, reported[0].count), (GapReason::SinkBehind, 5));
+    assert_eq!(
+        (reported[0].reason, reported[0].count),
+        (GapReason::SinkBehind, 5)
+    );
     assert_eq!(reported[0].detail, "sink x fails: down");
     assert!(reported[0].from_wall_ns > 0 && !reported[0].remedy.is_empty());
     scene.fake.lock().always = None;
@@ -252,7 +255,10 @@ fn what_is_refused_is_left_out_after_some_tries_and_counted() {
     assert_eq!((cursor.delivered, cursor.left_out), (2, 2));
     let reported = scene.reported();
     assert_eq!((reported.len(), reported[0].count), (1, 2), "{reported:?}");
-    assert!(reported[0].detail.contains("it answered 400"), "{reported:?}");
+    assert!(
+        reported[0].detail.contains("it answered 400"),
+        "{reported:?}"
+    );
     assert!(worker.state.outage.is_none(), "it takes events again");
     // One that refuses everything is not reported all the time, and is not well when nothing waits.
     scene.fake.lock().always = Some(|| Failure::Refused("no".into()));
@@ -286,7 +292,11 @@ fn what_was_forgotten_is_a_gap_before_what_follows() {
     assert_eq!(numbers[3..], (first..=25_000).collect::<Vec<_>>());
     assert_eq!(scene.fake.lock().gaps, [first - 4]);
     let reported = scene.reported();
-    assert_eq!((reported.len(), reported[0].count), (1, first - 4), "{reported:?}");
+    assert_eq!(
+        (reported.len(), reported[0].count),
+        (1, first - 4),
+        "{reported:?}"
+    );
     assert_eq!(worker.cursor().left_out, first - 4);
     assert_eq!(worker.cursor().delivered, numbers.len() as u64);
 }

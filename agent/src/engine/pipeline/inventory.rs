@@ -11,7 +11,7 @@ use keytrail_host::procfs;
 use keytrail_ingest::background::{Background, InspectedFile, Report};
 use keytrail_ingest::min_confidence;
 use keytrail_ingest::{KnownFile, file_key};
-use keytrail_inventory::live::{Baseline, Change, Live, ContentDiff, Workload};
+use keytrail_inventory::live::{Baseline, Change, ContentDiff, Live, Workload};
 use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
 use keytrail_model::{

@@ -5,7 +5,7 @@ use crate::engine::coverage;
 use keytrail_abi::{ProcessAttach, records::method};
 use keytrail_host::{clock::boot_ns, procfs};
 use keytrail_ingest::start_of;
-use keytrail_model::{Observation, Pid, TaskInfo, TICK_NS, Taken, TakenSeen};
+use keytrail_model::{Observation, Pid, TICK_NS, Taken, TakenSeen, TaskInfo};
 use keytrail_sensor::{Identity, ProcessRead};
 
 /// What reported reads in /proc. It has no time of its own: a read was before it was reported.
@@ -99,7 +99,8 @@ impl Taking {
 /// The process a call names, by the host's number. A thread stands for its process.
 fn victim(pipeline: &Pipeline, attach: &ProcessAttach) -> Option<u32> {
     let of_host = |number: u32| {
-        procfs::tgid_of(number).or_else(|| pipeline.core.processes().latest(number).map(|pid| pid.tgid))
+        procfs::tgid_of(number)
+            .or_else(|| pipeline.core.processes().latest(number).map(|pid| pid.tgid))
     };
     if attach.victim != 0 {
         return of_host(attach.victim);
@@ -107,7 +108,8 @@ fn victim(pipeline: &Pipeline, attach: &ProcessAttach) -> Option<u32> {
     if attach.level == 0 {
         return of_host(attach.number);
     }
-    pipeline.core
+    pipeline
+        .core
         .processes()
         .live()
         .filter(|p| p.ns_tgid == attach.number)

@@ -241,6 +241,9 @@ fn findings_of_one_act_are_one_row() {
     assert_eq!(reported.len(), 2, "{reported:?}");
     assert!(reported[0].contains("high,key-sent,"), "{reported:?}");
     assert!(reported[0].contains("kt1:aa +1"), "{reported:?}");
-    assert!(reported[0].ends_with("\"uploaded, duplicated\""), "{reported:?}");
+    assert!(
+        reported[0].ends_with("\"uploaded, duplicated\""),
+        "{reported:?}"
+    );
     assert_eq!(lines(true).len(), all.len());
 }

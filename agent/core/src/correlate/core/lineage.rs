@@ -224,7 +224,8 @@ impl Core {
             flow.ends.peer_ip.clone(),
             port,
         );
-        if self.reported_lineage.len() >= MAX_REPORTED && !self.reported_lineage.contains(&reported) {
+        if self.reported_lineage.len() >= MAX_REPORTED && !self.reported_lineage.contains(&reported)
+        {
             self.reported_lineage.pop_first();
         }
         self.reported_lineage.insert(reported)

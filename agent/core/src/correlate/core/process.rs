@@ -5,8 +5,8 @@ use crate::correlate::event;
 use crate::process::{Holding, HoldingPlace, Proc, Unreported};
 use keytrail_model::event::{Evidence, ProcessExit, Truncation};
 use keytrail_model::{
-    Bound, Channel, CredentialRef, EventKind, EvidenceGrade, ExecSeen, Found, GapReason, GapSeen,
-    Pid, FoundIn, Signal, Snapshot, TaskInfo, TICK_NS, Workload,
+    Bound, Channel, CredentialRef, EventKind, EvidenceGrade, ExecSeen, Found, FoundIn, GapReason,
+    GapSeen, Pid, Signal, Snapshot, TICK_NS, TaskInfo, Workload,
 };
 use std::sync::Arc;
 

@@ -6,9 +6,9 @@ use crate::correlate::tls::{APPLICATION_DATA, Carries, Link, Unsent};
 use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
-    Bound, Channel, DestinationMethod, Direction, Endpoints, Event, EventKind, EvidenceGrade, GapReason,
-    GapSeen, Hit, HostName, IdentifiedBy, Payload, Pid, SendSeen, Signal, TaskInfo, TlsSeen,
-    WriteTarget,
+    Bound, Channel, DestinationMethod, Direction, Endpoints, Event, EventKind, EvidenceGrade,
+    GapReason, GapSeen, Hit, HostName, IdentifiedBy, Payload, Pid, SendSeen, Signal, TaskInfo,
+    TlsSeen, WriteTarget,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -377,7 +377,12 @@ impl Core {
         }
     }
 
-    pub(super) fn sent_event(&mut self, outbound: &Outbound, hit: &Hit, hosts: &[HostName]) -> Event {
+    pub(super) fn sent_event(
+        &mut self,
+        outbound: &Outbound,
+        hit: &Hit,
+        hosts: &[HostName],
+    ) -> Event {
         let Outbound {
             at,
             payload,

@@ -4,7 +4,9 @@ use super::once::Once;
 use super::{Core, attack};
 use crate::process::{Holding, HoldingPlace, Proc};
 use keytrail_model::event::{Evidence, Process, Source};
-use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, TaskInfo, Taken, TakenSeen};
+use keytrail_model::{
+    Channel, EventKind, EvidenceGrade, Pid, SourceType, Taken, TakenSeen, TaskInfo,
+};
 use std::collections::BTreeSet;
 
 /// Reader and its program, victim and its program, what was read, credential.
@@ -71,7 +73,13 @@ impl Core {
         }
     }
 
-    fn report_taken(&mut self, seen: &TakenSeen, victim: &Process, holding: &Holding, earliest: u64) {
+    fn report_taken(
+        &mut self,
+        seen: &TakenSeen,
+        victim: &Process,
+        holding: &Holding,
+        earliest: u64,
+    ) {
         let (grade, channel) = match seen.what {
             Taken::Environment => (EvidenceGrade::Observed, Channel::ProcessEnvironment),
             Taken::Memory => (EvidenceGrade::Lineage, Channel::ProcessMemory),

@@ -86,7 +86,8 @@ impl Core {
             }
             let act = (pid, exec, fingerprint.clone(), device, inode);
             if !self.written.first(act) {
-                self.table.count_unreported(pid, |unreported| unreported.sends += 1);
+                self.table
+                    .count_unreported(pid, |unreported| unreported.sends += 1);
                 continue;
             }
             let mut e = self.sent_event(outbound, hit, &[]);

@@ -268,7 +268,10 @@ fn a_thief_is_reported() {
             "{reader}: {reported:?}"
         );
     }
-    assert_eq!(reported.iter().filter(|t| t.0 == "credential_read").count(), 3);
+    assert_eq!(
+        reported.iter().filter(|t| t.0 == "credential_read").count(),
+        3
+    );
 }
 
 /// A container of which only its pid namespace is known: it was gone before its cgroup could be read.

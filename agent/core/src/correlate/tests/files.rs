@@ -159,7 +159,11 @@ fn sizes_and_times_have_to_fit() {
     none((3 * SEC, 500), (9, "/tmp/x.tgz", 5), "too short");
     let much = 300 * 1024;
     let events = packed((3 * SEC, much), (9, "/tmp/x.tgz", 2 * much), vec![]);
-    assert_eq!(of(&events, "credential_sent").len(), 1, "not all was reported");
+    assert_eq!(
+        of(&events, "credential_sent").len(),
+        1,
+        "not all was reported"
+    );
 }
 
 fn piped(tgid: u32, boot_ns: u64, stdin: Option<u64>, stdout: Option<u64>) -> Observation {

@@ -44,7 +44,10 @@ fn a_send_longer_than_what_is_inspected_says_so() {
     let reported = gaps(&events, "payload_truncated");
     assert_eq!(reported.len(), 1);
     assert_eq!(
-        (reported[0].count, reported[0].signal.map_or("", Signal::word)),
+        (
+            reported[0].count,
+            reported[0].signal.map_or("", Signal::word)
+        ),
         (1, "tcp_send")
     );
     assert!(!reported[0].remedy.is_empty());

@@ -324,7 +324,11 @@ fn a_server_does_not_send_its_key_to_its_clients() {
     let outgoing = story(Some(Direction::Outgoing), clients);
     assert_eq!(reported(&outgoing).len(), 6);
     let one = [("10.0.0.2", 5_001); 3];
-    assert_eq!(reported(&story(None, one)).len(), 6, "nothing tells who asked");
+    assert_eq!(
+        reported(&story(None, one)).len(),
+        6,
+        "nothing tells who asked"
+    );
 }
 
 #[test]

@@ -59,7 +59,8 @@ fn a_socket_used_again_hides_no_earlier_connection() {
         })
         .collect();
     let count = |grade: &str, ip: &str, port: u32| {
-        reported.iter()
+        reported
+            .iter()
             .filter(|t| (t.0, t.1, t.2) == (grade, ip, port))
             .count()
     };
@@ -376,7 +377,8 @@ fn the_credentials_of_one_send_are_one_group() {
     let groups = |kind: &str, port: u32| -> Vec<(u64, u64)> {
         let to = |e: &&&Event| e.destination.as_ref().map_or(0, |d| d.port) == port;
         let reported = of(&events, kind);
-        reported.iter()
+        reported
+            .iter()
             .filter(to)
             .map(|e| (e.group, e.id.sequence))
             .collect()

@@ -131,6 +131,9 @@ fn what_the_outer_session_did_not_send_is_said_to_be_inside_it() {
     );
     let events = story(&c, vec![inner(T, &c), outer(T + 9, 2, 71, INNER), unlike]);
     let reported = of(&events, "credential_sent");
-    assert_eq!((grade(reported[0]), method(reported[0])), ("observed", "unknown"));
+    assert_eq!(
+        (grade(reported[0]), method(reported[0])),
+        ("observed", "unknown")
+    );
     assert!(of(&events, "coverage_gap").is_empty(), "{events:#?}");
 }

@@ -29,7 +29,7 @@ use records::{Flight, cipher_of, fits, goes_on_with_data};
 use sockets::Sockets;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use waiting::{MAX_TOGETHER, Maybe, WAIT_NS, Waiting, all_gone, fitting, spend, take_out};
-use writes::{AT_ONCE_NS, carries, differ, fingerprints, is_inside, merge, same, resolve_open};
+use writes::{AT_ONCE_NS, carries, differ, fingerprints, is_inside, merge, resolve_open, same};
 
 /// How long a resolved write tells a retry from a new one, and a process that sends at once from others.
 const RETRY_NS: u64 = 5_000_000_000;

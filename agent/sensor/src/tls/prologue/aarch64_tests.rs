@@ -86,7 +86,10 @@ fn where_no_branch_is_in_reach_the_next_instruction() {
         calls: false,
         ..WHOLE
     };
-    assert_eq!(probe_point(&code(&SSL_WRITE_EX), no_calls), found(4, 8, None));
+    assert_eq!(
+        probe_point(&code(&SSL_WRITE_EX), no_calls),
+        found(4, 8, None)
+    );
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! from, OpenSSL's (from 3.0 on) the function too; so the code that refers to those strings is that of known functions,
 //! and the unwinder's table says where these begin.
 
-use super::{Found, Hook, INT, SIZE, ProbeSite, Stack, hook, number, strings};
+use super::{Found, Hook, INT, ProbeSite, SIZE, Stack, hook, number, strings};
 use crate::tls::{
     elf::{Elf, ElfError},
     frames::{Body, Frames},
@@ -18,7 +18,8 @@ use keytrail_model::TlsStack;
 /// Functions whose code refers to the file's name: only so many are inspected.
 const FUNCTIONS_MAX: usize = 512;
 
-const X86_64_ONLY: &str = "its functions have no names, and are recognized by their code on x86-64 only";
+const X86_64_ONLY: &str =
+    "its functions have no names, and are recognized by their code on x86-64 only";
 
 /// OpenSSL 3.0 and later, in which every way to write passes through one function.
 pub struct OpenSsl;

@@ -195,7 +195,14 @@ fn timestamp(ns: u64) -> String {
 }
 
 /// The request as it is signed. Paths have nothing that would have to be encoded: the configuration sees to that.
-fn canonical(method: &str, path: &str, host: &str, hash: &str, timestamp: &str, keys: &Keys) -> String {
+fn canonical(
+    method: &str,
+    path: &str,
+    host: &str,
+    hash: &str,
+    timestamp: &str,
+    keys: &Keys,
+) -> String {
     let mut text = format!(
         "{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{timestamp}\n"
     );

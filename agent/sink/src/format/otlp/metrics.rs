@@ -183,7 +183,12 @@ mod tests {
     /// Name, start, time, value and attribute of a point, and what its sum is.
     type Reported = (String, u64, u64, f64, String, Option<(i32, bool)>);
 
-    fn reported(measures: &[Measure], since: &Since, temporality: Temporality, now: u64) -> Vec<Reported> {
+    fn reported(
+        measures: &[Measure],
+        since: &Since,
+        temporality: Temporality,
+        now: u64,
+    ) -> Vec<Reported> {
         let reporter = Reporter {
             host: "h".into(),
             version: "1".into(),

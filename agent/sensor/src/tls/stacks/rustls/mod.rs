@@ -8,7 +8,7 @@
 mod prove;
 mod tables;
 
-use super::{Found, Hook, RUSTLS, ProbeSite, Stack, hook, number};
+use super::{Found, Hook, ProbeSite, RUSTLS, Stack, hook, number};
 use crate::tls::{
     elf::{Elf, ElfError},
     prologue::{Given, x86_64 as prologue},
