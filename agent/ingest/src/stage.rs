@@ -555,7 +555,7 @@ impl Digest {
 
     /// A process as /proc shows it now; `None` when it is gone.
     pub fn snapshot(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
-        let snapshot = self.read_process(tgid, boot_ns, true)?;
+        let snapshot = self.snapshot_of(tgid, boot_ns, true)?;
         self.snapshot_at.insert(snapshot.at.pid, boot_ns);
         Some(snapshot)
     }
@@ -569,10 +569,10 @@ impl Digest {
     /// Who a process is, but not what it holds: for records of processes nobody reported. It may have executed
     /// something else since the record; the record of that will say what it holds.
     pub fn read_process(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
-        self.read_process(tgid, boot_ns, false)
+        self.snapshot_of(tgid, boot_ns, false)
     }
 
-    fn read_process(&mut self, tgid: u32, boot_ns: u64, holdings: bool) -> Option<Snapshot> {
+    fn snapshot_of(&mut self, tgid: u32, boot_ns: u64, holdings: bool) -> Option<Snapshot> {
         let facts = procfs::facts(tgid)?;
         let pid = Pid {
             tgid,

@@ -148,7 +148,7 @@ fn endless_lines_and_heads_are_bounded() {
         push(&mut head, &[b'a'; 1000]);
         assert!(head.line.capacity() <= 4 * MAX_LINE);
     }
-    assert!(head.place == Place::Outside);
+    assert!(head.state == ParseState::Outside);
     // A long header line is skipped, the next one is read.
     let mut head = Follow(Talk::default());
     head.push(b"GET / HTTP/1.1\r\nX: ");

@@ -270,9 +270,9 @@ impl Pipeline {
         let (known, held) = KnownFile::learn(version, root, &inspected, min, registry);
         // Their secret bytes are needed no longer.
         drop(inspected);
-        let mut look = known.look(held, min, Why::Accessed, boot_ns);
-        look.raw = raw;
-        look.writer = writer;
+        let mut inspection = known.inspection(held, min, Why::Accessed, boot_ns);
+        inspection.raw = raw;
+        inspection.writer = writer;
         let table = &mut self.digest.files.table;
         if known.credentials.is_empty() {
             if table.get(id).is_some() {
@@ -290,12 +290,12 @@ impl Pipeline {
                 self.forget(&root, &name, Some(id));
             }
         }
-        let facts = look.facts.clone();
-        let of = (look.root.clone(), look.raw.clone());
+        let facts = inspection.facts.clone();
+        let of = (inspection.root.clone(), inspection.raw.clone());
         // What lies below a mount is still there.
         let covers = life.as_ref().is_some_and(|life| life.covers());
         let below = covers.then(|| self.inventory.live.held_in(&of.1, workload(&of.0), false));
-        let turned = self.update_inventory(InventoryUpdate::Inspected(Box::new(look)));
+        let turned = self.update_inventory(InventoryUpdate::Inspected(Box::new(inspection)));
         if covers {
             for (_, diff) in &mut self.inventory.unattributed {
                 if diff.facts.path == facts.path {
