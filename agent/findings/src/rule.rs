@@ -146,19 +146,12 @@ impl fmt::Debug for Rule {
 }
 
 /// Why a rule or an exclusion is refused; the others stay in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {reason}")]
 pub struct RuleError {
     pub file: String,
     pub reason: String,
 }
-
-impl fmt::Display for RuleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file, self.reason)
-    }
-}
-
-impl std::error::Error for RuleError {}
 
 /// Why a condition is none.
 #[derive(Debug, thiserror::Error)]

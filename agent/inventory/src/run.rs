@@ -12,7 +12,6 @@ use super::state::{Run, State, StateError};
 use super::walk::{self, Report, Walk};
 use keytrail_secret::{Classifier, Fingerprinter};
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -52,31 +51,14 @@ pub struct Document {
 }
 
 /// Why there is no inventory.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    #[error("cannot read {path}: {source}")]
     Root { path: PathBuf, source: io::Error },
+    #[error("cannot start a thread: {0}")]
     Threads(io::Error),
-    State(StateError),
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RunError::Root { path, source } => {
-                write!(f, "cannot read {}: {source}", path.display())
-            }
-            RunError::Threads(e) => write!(f, "cannot start a thread: {e}"),
-            RunError::State(e) => e.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RunError {}
-
-impl From<StateError> for RunError {
-    fn from(e: StateError) -> Self {
-        RunError::State(e)
-    }
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
 /// Inspects everything `options` name. `report` counts while it runs; setting its `stop` ends the walk early.

@@ -162,18 +162,11 @@ pub struct KindInfo {
 }
 
 /// A rule that was refused; the others stay in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {reason}")]
 pub struct RuleError {
     pub file: String,
     /// 1-based; 0 when the whole file could not be read.
     pub line: usize,
     pub reason: String,
 }
-
-impl fmt::Display for RuleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.reason)
-    }
-}
-
-impl std::error::Error for RuleError {}

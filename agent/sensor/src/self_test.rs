@@ -8,7 +8,7 @@ use keytrail_abi::{
 use keytrail_model::Signal;
 use keytrail_model::status::{FIRED, Refused};
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     mem::offset_of,
     net::{TcpListener, TcpStream, UdpSocket},
     os::{linux::net::SocketAddrExt as _, unix::net::UnixStream},
@@ -99,12 +99,21 @@ fn tgid(bytes: &[u8]) -> u32 {
     u32::from_ne_bytes(super::number(bytes, offset_of!(Header, tgid)))
 }
 
-fn canary(sensor: &mut Sensor) -> Result<(), String> {
-    hooks::run(&mut sensor.ebpf, "canary").map_err(|error| hooks::words(&error))?;
+/// Why the ring is not believed to carry records.
+#[derive(Debug, thiserror::Error)]
+enum CanaryError {
+    #[error("{}", hooks::words(.0))]
+    Run(#[from] io::Error),
+    #[error("the canary did not arrive")]
+    Lost,
+}
+
+fn canary(sensor: &mut Sensor) -> Result<(), CanaryError> {
+    hooks::run(&mut sensor.ebpf, "canary")?;
     if collect(sensor, &mut |record| kind(record.bytes) == Kind::CANARY) {
         Ok(())
     } else {
-        Err("the canary did not arrive".to_owned())
+        Err(CanaryError::Lost)
     }
 }
 

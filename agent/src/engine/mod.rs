@@ -21,7 +21,6 @@ use keytrail_findings::StageInput;
 use keytrail_model::{GapSeen, PodNames};
 use keytrail_proto::v1;
 use keytrail_store::{DecoySeen, Reader};
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -65,29 +64,21 @@ impl EngineOptions {
 }
 
 /// Why an engine could not be started.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Root or a capability is missing.
+    #[error("{0}")]
     Permission(String),
     /// The kernel lacks something without which nothing can be seen.
+    #[error("{0}")]
     Unsupported(String),
     /// The state directory or a file could not be used.
+    #[error("{0}")]
     State(String),
     /// The file of a recording cannot be made.
+    #[error("{0}")]
     Recording(String),
 }
-
-impl fmt::Display for EngineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Permission(s) | Self::Unsupported(s) | Self::State(s) | Self::Recording(s) => {
-                f.write_str(s)
-            }
-        }
-    }
-}
-
-impl std::error::Error for EngineError {}
 
 /// Receives every event, in order, on the engine's thread: it must not block.
 pub type Sink = Box<dyn FnMut(Arc<v1::Event>) + Send>;

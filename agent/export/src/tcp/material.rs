@@ -28,16 +28,9 @@ pub struct TlsFiles {
 }
 
 /// What is wrong with them. Never has anything of their content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct TlsError(String);
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 impl TlsError {
     fn of(path: &Path, what: impl fmt::Display) -> TlsError {

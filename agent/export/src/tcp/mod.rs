@@ -147,7 +147,7 @@ async fn serve(
                         ended = speak(accepted, services, stop.clone()) => {
                             // Nothing to say when it was told to.
                             if let Err(e) = ended {
-                                said.error(e);
+                                said.error(e.to_string());
                             }
                         }
                     }
@@ -158,13 +158,22 @@ async fn serve(
     }
 }
 
+/// Why gRPC is not spoken on a port any more.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("the schema cannot be served: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
+}
+
 /// Speaks gRPC with who was let in, until it is told to stop.
 async fn speak(
     accepted: mpsc::Receiver<TlsConnection>,
     services: &Services,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), String> {
-    let (routes, health) = services.routes().await.map_err(|e| e.to_string())?;
+) -> Result<(), ServeError> {
+    let (routes, health) = services.routes().await?;
     let incoming = ReceiverStream::new(accepted).map(Ok::<_, io::Error>);
     tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS)
@@ -179,8 +188,8 @@ async fn speak(
             let _ = stop.wait_for(|stop| *stop).await;
             Services::end(&health).await;
         })
-        .await
-        .map_err(|e| e.to_string())
+        .await?;
+    Ok(())
 }
 
 /// Who is let in, and with what.

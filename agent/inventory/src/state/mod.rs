@@ -9,7 +9,6 @@ use super::model::Entry;
 use super::rotation;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -53,40 +52,19 @@ pub struct Run {
 }
 
 /// Why the state cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    Io {
-        path: PathBuf,
-        source: io::Error,
-    },
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: {source}")]
     Database {
         path: PathBuf,
         source: rusqlite::Error,
     },
     /// Written by a newer keytrail.
-    Newer {
-        path: PathBuf,
-        version: i64,
-    },
+    #[error("{path} was written by a newer keytrail (version {version}): upgrade, or move it away")]
+    Newer { path: PathBuf, version: i64 },
 }
-
-impl fmt::Display for StateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StateError::Io { path, source } => write!(f, "{}: {source}", path.display()),
-            StateError::Database { path, source } => write!(f, "{}: {source}", path.display()),
-            StateError::Newer { path, version } => {
-                write!(
-                    f,
-                    "{} was written by a newer keytrail (version {version}): upgrade, or move it away",
-                    path.display()
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for StateError {}
 
 /// Damaged databases kept beside the living one.
 const MAX_ASIDE: usize = 3;
