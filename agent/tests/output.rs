@@ -323,6 +323,10 @@ fn colour_only_where_it_is_wanted() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "every field that may hold something hostile"
+)]
 fn nothing_of_the_host_reaches_the_terminal_unescaped() {
     let evil = "a\x1b]0;owned\x07\r\n\u{9b}31m\u{202e}b\u{2028}".to_owned();
     let e = || evil.clone();

@@ -250,6 +250,7 @@ fn tls(process: u8, boot_ns: u64, call: u64, hits: Vec<Hit>) -> Observation {
 }
 
 /// Every kind of observation, in an order in which it makes sense.
+#[expect(clippy::too_many_lines, reason = "one recording, in its order")]
 fn story() -> Vec<Observation> {
     let env = |number| Found {
         credential: credential(number),

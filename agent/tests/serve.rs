@@ -231,6 +231,7 @@ async fn filters_that_can_never_match_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "a table of filters")]
 async fn filters_are_applied_by_the_server() {
     let agent = start(Hub::new());
     let mut all = agent.stream(Filter::default()).await;

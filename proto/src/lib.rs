@@ -8,6 +8,7 @@ pub use json::json;
 pub mod v1 {
     #![allow(clippy::all, reason = "generated code")]
     #![allow(
+        clippy::too_many_lines,
         clippy::undocumented_unsafe_blocks,
         clippy::unwrap_used,
         reason = "generated code"

@@ -369,6 +369,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn givers_by_what_they_are_called_with() {
         for (executable, comm, argv, expected) in [
             (

@@ -173,17 +173,7 @@ impl Talk {
                 Piece::Ended => self.end_body(sink),
                 Piece::WebSocket => {
                     self.flush(&bytes[from..at], sink);
-                    self.present(sink);
-                    let head = self.http.head();
-                    let mut ws =
-                        WebSocket::new(head.request.clone(), head.is_request, head.deflate);
-                    let rest = &bytes[at..];
-                    if rest.is_empty() || ws.push(rest, sink) {
-                        self.mode = Mode::WebSocket(Box::new(ws));
-                        self.wire.break_off();
-                    } else {
-                        self.wire.push(rest, sink);
-                    }
+                    self.upgrade(&bytes[at..], sink);
                     return;
                 }
                 Piece::Http2 => {
@@ -197,6 +187,19 @@ impl Talk {
         }
         self.flush(&bytes[from..], sink);
         self.facts(sink);
+    }
+
+    /// The head asked for a WebSocket: what follows is one, if it is framed like one.
+    fn upgrade(&mut self, rest: &[u8], sink: &mut Sink<'_>) {
+        self.present(sink);
+        let head = self.http.head();
+        let mut ws = WebSocket::new(head.request.clone(), head.is_request, head.deflate);
+        if rest.is_empty() || ws.push(rest, sink) {
+            self.mode = Mode::WebSocket(Box::new(ws));
+            self.wire.break_off();
+        } else {
+            self.wire.push(rest, sink);
+        }
     }
 
     /// Names the hosts of the current request.

@@ -118,6 +118,7 @@ fn the_status_lists_all_signals_and_the_libraries_that_count() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn files_that_are_not_seen() {
     let closed = openat2("Operation not permitted");
     assert_eq!(closed.hook, "openat2(2)");

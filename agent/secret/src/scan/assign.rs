@@ -186,6 +186,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn every_notation() {
         for (text, want) in [
             ("DB_PASSWORD=hunter2x", "hunter2x"),

@@ -76,6 +76,7 @@ fn time(text: &[u8], path: &str) -> Duration {
     start.elapsed()
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of texts")]
 fn worst() -> Vec<Worst> {
     vec![
         // ini

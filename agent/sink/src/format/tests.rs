@@ -145,6 +145,7 @@ fn ecs_has_its_fields() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "every attribute of one event")]
 fn otlp_has_its_attributes_and_claims_no_more_than_the_grade() {
     use otlp::wire::{AnyValue, LogRecord, Request as Records, Value as Any};
     use prost::Message as _;

@@ -133,6 +133,7 @@ fn programs_and_hosts() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn gaps_hide_what_they_can_and_no_more() {
     let whole = [run(1, 0, 1000)];
     let ask = |act: Act, gap: GapRow, from: i64, had: bool| {

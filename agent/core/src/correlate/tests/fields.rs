@@ -129,6 +129,7 @@ fn seen(boot_ns: u64) -> ExecSeen {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "every field there is, in one story")]
 fn every_field_arrives() {
     let read = Observation::File(Box::new(FileSeen {
         at: task_info(21 * SEC),

@@ -153,6 +153,7 @@ fn continuing(mut observation: Observation) -> Observation {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn an_identifier_at_the_end_of_a_payload_waits_for_what_comes_next() {
     let c = credential("c");
     let clear = |t, hits| send(10, t, ends(1, 80), None, None, payload(20, hits));

@@ -200,6 +200,7 @@ fn once(mut write: Observation) -> Observation {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
     let c = credential("c");
     let write = |t, call, session, total| tls(10, t, call, session, total, vec![hit(&c, true)]);
