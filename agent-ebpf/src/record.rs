@@ -263,13 +263,7 @@ impl Counters {
     #[inline(always)]
     pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
         let ring = match kind {
-            Kind::SOCK_SEND
-            | Kind::TLS_WRITE
-            | Kind::UNIX_SEND
-            | Kind::UDP_SEND
-            | Kind::FD_WRITE
-            | Kind::FD_TARGET
-            | Kind::ANSWER => &PAYLOADS,
+            kind if Kind::is_payload(kind) => &PAYLOADS,
             Kind::FILE_NEW => &NEWS,
             _ => &RING,
         };

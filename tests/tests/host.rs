@@ -311,6 +311,10 @@ keytrail_tests::cases! {
         an_inventory_in_forms_of_others
         findings_in_forms_of_others
     }
+    schema {
+        the_standard_style
+        nothing_breaks_clients
+    }
     elsewhere {
         asked_from_another_host
         pods_have_names

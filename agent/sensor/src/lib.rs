@@ -135,20 +135,8 @@ pub struct RawRecord<'a> {
     pub hook: &'a str,
 }
 
-/// The names of the hooks that serve each kind of record.
-#[derive(Debug, Default)]
-struct HookNames {
-    exec: String,
-    fork: String,
-    exit: String,
-    connect: String,
-    send: String,
-    unix: String,
-    udp: String,
-    write: String,
-    attach: String,
-    answer: String,
-}
+/// The name of the hook that serves each kind of record.
+type HookNames = [String; Kind::COUNT];
 
 /// Passes what the kernel side has logged on to `tracing`.
 type DebugLog = Box<dyn FnMut() + Send>;
@@ -624,9 +612,6 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
         bytes,
         std::mem::offset_of!(keytrail_abi::Header, kind),
     )) {
-        Kind::EXEC | Kind::EXEC_CHUNK => &names.exec,
-        Kind::FORK => &names.fork,
-        Kind::EXIT => &names.exit,
         kind @ (Kind::FILE_READ | Kind::FILE_NEW) => {
             let at = if kind == Kind::FILE_NEW {
                 std::mem::offset_of!(FileNew, access)
@@ -641,17 +626,10 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
                 _ => "raw_tp:mm_filemap_map_pages",
             }
         }
-        Kind::CONNECT => &names.connect,
-        Kind::SOCK_SEND => &names.send,
-        Kind::UNIX_SEND => &names.unix,
-        Kind::UDP_SEND => &names.udp,
-        Kind::FD_WRITE | Kind::FD_TARGET => &names.write,
-        Kind::PROCESS_ATTACH => &names.attach,
-        Kind::ANSWER => &names.answer,
         Kind::TLS_WRITE => libraries.hook(u64::from_ne_bytes(number(
             bytes,
             std::mem::offset_of!(TlsWrite, cookie),
         ))),
-        _ => "",
+        kind => names.get(usize::from(kind)).map_or("", String::as_str),
     }
 }

@@ -124,24 +124,12 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
 
 /// What serves each signal, for the records that do not say it themselves.
 fn hook_names(status: &SensorStatus) -> HookNames {
-    let mut names = HookNames::default();
-    for report in &status.signals {
-        let hook = report.hook.clone();
-        match report.signal {
-            Name::Exec => names.exec = hook,
-            Name::Fork => names.fork = hook,
-            Name::Exit => names.exit = hook,
-            Name::Connect => names.connect = hook,
-            Name::TcpSend => names.send = hook,
-            Name::UnixSend => names.unix = hook,
-            Name::UdpSend => names.udp = hook,
-            Name::FdWrite => names.write = hook,
-            Name::ProcessAttach => names.attach = hook,
-            Name::Answer => names.answer = hook,
-            _ => {}
-        }
-    }
-    names
+    std::array::from_fn(|kind| {
+        hooks::signal_of(kind as u16)
+            .and_then(|signal| status.signals.iter().find(|report| report.signal == signal))
+            .map(|report| report.hook.clone())
+            .unwrap_or_default()
+    })
 }
 
 /// Says of signals what their hooks do not see.

@@ -3,6 +3,7 @@
 //! row; a trial in which records were lost counts for nothing.
 
 use super::activity::{SESSION, done};
+use super::hooks;
 use keytrail_abi::{Exec, Fork, Header, Kind, TlsWrite};
 use keytrail_host::clock::both;
 use keytrail_model::Signal;
@@ -351,18 +352,10 @@ impl Trial {
             Kind::EXEC if word(offset_of!(Exec, parent_tgid)) == std::process::id() => {
                 (tgid, Signal::Exec)
             }
-            Kind::PIPES => (tgid, Signal::Pipes),
-            Kind::EXIT => (tgid, Signal::Exit),
-            Kind::FILE_OPEN => (tgid, Signal::FileOpen),
+            Kind::EXEC | Kind::EXEC_CHUNK => return false,
             // The queue has reads that the better hook may not see.
             Kind::FILE_READ if is_from_fanotify => return self.is_its(tgid),
-            Kind::FILE_READ => (tgid, Signal::FileRead),
-            Kind::CONNECT => (tgid, Signal::Connect),
-            Kind::SOCK_SEND => (tgid, Signal::TcpSend),
-            Kind::UNIX_SEND => (tgid, Signal::UnixSend),
-            Kind::UDP_SEND => (tgid, Signal::UdpSend),
-            Kind::FD_WRITE => (tgid, Signal::FdWrite),
-            Kind::PROCESS_ATTACH => (tgid, Signal::ProcessAttach),
+            Kind::FILE_NEW | Kind::FD_TARGET => return self.is_its(tgid),
             Kind::TLS_WRITE => {
                 let session = super::number(bytes, offset_of!(TlsWrite, tls_session));
                 if u64::from_ne_bytes(session) != SESSION {
@@ -370,8 +363,10 @@ impl Trial {
                 }
                 (tgid, Signal::TlsWrite)
             }
-            Kind::FILE_NEW | Kind::FD_TARGET => return self.is_its(tgid),
-            _ => return false,
+            kind => match hooks::signal_of(kind) {
+                Some(signal) => (tgid, signal),
+                None => return false,
+            },
         };
         let is_life = matches!(
             signal,

@@ -134,17 +134,7 @@ impl Pipeline {
             return;
         }
         let header = record.header();
-        if !self.accesses.is_empty()
-            && matches!(
-                header.kind,
-                Kind::SOCK_SEND
-                    | Kind::TLS_WRITE
-                    | Kind::UNIX_SEND
-                    | Kind::UDP_SEND
-                    | Kind::FD_WRITE
-                    | Kind::EXIT
-            )
-        {
+        if !self.accesses.is_empty() && (Kind::is_send(header.kind) || header.kind == Kind::EXIT) {
             for access in self.accesses.take_of(header.tgid) {
                 self.access(access);
             }
@@ -679,17 +669,7 @@ impl Pipeline {
 fn has_bytes(record: &Record<'_>) -> bool {
     match record {
         Record::FileNew(_, content) => !content.is_empty(),
-        record => matches!(
-            record.header().kind,
-            Kind::EXEC
-                | Kind::EXEC_CHUNK
-                | Kind::SOCK_SEND
-                | Kind::TLS_WRITE
-                | Kind::UNIX_SEND
-                | Kind::UDP_SEND
-                | Kind::FD_WRITE
-                | Kind::ANSWER
-        ),
+        record => Kind::has_bytes(record.header().kind),
     }
 }
 

@@ -206,6 +206,7 @@ fn the_passport_says_what_became_of_the_files() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 fn uses_and_findings_by_what_they_ran_in() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger(dir.path(), Retention::default());
@@ -639,6 +640,7 @@ fn a_full_disk_is_reported_and_survived() {
 /// `cargo test -p keytrail-store --test memory -- --ignored --nocapture`: 10,000 credentials, 1,000,000 uses.
 #[test]
 #[ignore = "writes 200 MB"]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 fn questions_are_quick() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger(dir.path(), Retention::default());

@@ -128,10 +128,65 @@ pub fn trace_leaves_the_streams_alone() {
     assert!(traced.done.stderr_text().contains("err\n"));
 }
 
+/// What the same command comes to in each shape: an exposure, sh's (cat only inherits it), and a read.
+fn columns(lines: &[String]) -> Vec<String> {
+    const HEADINGS: [&str; 6] = ["TIME", "WHO", "PROCESS", "ACTION", "CREDENTIAL", "WHERE"];
+    let words: Vec<&str> = lines[0].split_whitespace().collect();
+    assert_eq!(words, HEADINGS, "{lines:#?}");
+    let end = lines
+        .iter()
+        .position(|l| l.starts_with("-- trace of sh with 4 arguments (exit status 5, "))
+        .unwrap_or_else(|| panic!("no summary in {lines:#?}"));
+    assert!(
+        lines[end..]
+            .iter()
+            .any(|l| l.starts_with("-- 2 events, 2 credentials, 0 lost")),
+        "{lines:#?}"
+    );
+    lines[1..end].to_vec()
+}
+
+fn both_are_shown(events: &[String], file: &Path) {
+    assert_eq!(events.len(), 2, "{events:#?}");
+    for (line, words) in events.iter().zip([
+        ["sh[", "has in env", "github-token", "env GITHUB_TOKEN"],
+        ["cat[", "read file", "aws-", file.to_str().unwrap()],
+    ]) {
+        let mut rest = line.as_str();
+        for word in words {
+            let (_, after) = rest
+                .split_once(word)
+                .unwrap_or_else(|| panic!("no {word} in its place: {line}"));
+            rest = after;
+        }
+    }
+}
+
+fn wide_lines_say_all(events: &[String]) {
+    for line in events {
+        for word in [
+            " fingerprint=kt1:",
+            " grade=observed",
+            " hook=",
+            " exe=/",
+            " argv=",
+            " parents=",
+        ] {
+            assert!(line.contains(word), "no{word} in {line}");
+        }
+    }
+}
+
+/// Nothing but events, each whole.
+fn expected(events: &[Event]) {
+    let kinds: Vec<_> = events.iter().map(|e| e.what()).collect();
+    let all = crate::events::list(events);
+    assert_eq!(kinds, ["credential_exposed", "credential_read"], "{all}");
+}
+
 /// Events go to stderr in the shape that is asked for; stdout is the command's alone. With a file as well they go
 /// there too, and with nothing but a file only there.
 pub fn trace_shows_events() {
-    const HEADINGS: [&str; 6] = ["TIME", "WHO", "PROCESS", "ACTION", "CREDENTIAL", "WHERE"];
     let _turn = turn();
     let scratch = Scratch::new();
     let token = plant::github();
@@ -167,37 +222,7 @@ pub fn trace_shows_events() {
         }
         once(act())
     };
-    // What the same command comes to in each shape: an exposure, sh's (cat only inherits it), and a read.
-    let columns = |lines: &[String]| -> Vec<String> {
-        let words: Vec<&str> = lines[0].split_whitespace().collect();
-        assert_eq!(words, HEADINGS, "{lines:#?}");
-        let end = lines
-            .iter()
-            .position(|l| l.starts_with("-- trace of sh with 4 arguments (exit status 5, "))
-            .unwrap_or_else(|| panic!("no summary in {lines:#?}"));
-        assert!(
-            lines[end..]
-                .iter()
-                .any(|l| l.starts_with("-- 2 events, 2 credentials, 0 lost")),
-            "{lines:#?}"
-        );
-        lines[1..end].to_vec()
-    };
-    let is_all = |events: &[String]| {
-        assert_eq!(events.len(), 2, "{events:#?}");
-        for (line, words) in events.iter().zip([
-            ["sh[", "has in env", "github-token", "env GITHUB_TOKEN"],
-            ["cat[", "read file", "aws-", file.to_str().unwrap()],
-        ]) {
-            let mut rest = line.as_str();
-            for word in words {
-                let (_, after) = rest
-                    .split_once(word)
-                    .unwrap_or_else(|| panic!("no {word} in its place: {line}"));
-                rest = after;
-            }
-        }
-    };
+    let is_all = |events: &[String]| both_are_shown(events, &file);
     for options in [&[][..], &["-o", "compact"]] {
         let events = columns(&traced(&|| trace::shown(&scratch, options)));
         is_all(&events);
@@ -210,26 +235,9 @@ pub fn trace_shows_events() {
     }
     let events = columns(&traced(&|| trace::shown(&scratch, &["-o", "wide"])));
     is_all(&events);
-    for line in &events {
-        for word in [
-            " fingerprint=kt1:",
-            " grade=observed",
-            " hook=",
-            " exe=/",
-            " argv=",
-            " parents=",
-        ] {
-            assert!(line.contains(word), "no{word} in {line}");
-        }
-    }
+    wide_lines_say_all(&events);
     assert!(events[1].contains(&format!(" id={}", planted.identifier.as_deref().unwrap())));
 
-    // Nothing but events, each whole.
-    let expected = |events: &[Event]| {
-        let kinds: Vec<_> = events.iter().map(|e| e.what()).collect();
-        let all = crate::events::list(events);
-        assert_eq!(kinds, ["credential_exposed", "credential_read"], "{all}");
-    };
     let events = parse_lines(&traced(&|| trace::shown(&scratch, &["-o", "json"])).join("\n"));
     expected(&events);
     assert!(events[1].shows(&planted) && Path::new(events[1].path()) == file);
@@ -465,6 +473,7 @@ pub fn reading_the_events_makes_none() {
 }
 
 /// `keytrail doctor`: every signal has a hook here, and what is refused is named with a reason.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn doctor_names_every_signal() {
     let _turn = turn();
     let scratch = Scratch::new();

@@ -199,6 +199,7 @@ impl Called {
 
     /// A name comes late, by `tell`, and then stands in what happens: joined by the ids in the cgroup alone. The secrets are
     /// nowhere, and the recording gives the same events.
+    #[expect(clippy::too_many_lines, reason = "one story, in its order")]
     fn check(&self, scratch: &Scratch, report: impl FnOnce(&Agent)) {
         let (uid, container) = (&self.uid, &self.container);
         let recording = scratch.join("recording");

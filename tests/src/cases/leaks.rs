@@ -114,6 +114,78 @@ fn two_seconds_after_the_last_event(agent: &Agent) {
     });
 }
 
+/// `trace` has an agent in itself.
+fn trace_in_between(scratch: &Scratch, acts: &Acts) {
+    let traced = trace::run(
+        scratch,
+        acts.with_tokens(
+            trace::command(
+                scratch,
+                &[
+                    "--record",
+                    scratch.join("trace-recording.jsonl").to_str().unwrap(),
+                ],
+            )
+            .arg("sh"),
+        )
+        .args([
+            "-c",
+            "curl -s -d \"$(env)\" http://127.0.0.1:$1/trace; :",
+            "sh",
+        ])
+        .arg(acts.sink.port.to_string()),
+    );
+    drop(traced);
+}
+
+fn nothing_in_memory(scanner: &Scanner, pid: u32) {
+    let memory = scanner.memory(pid);
+    println!(
+        "memory: {} mappings, {} MiB, of which {} rings with {} MiB; not readable: {:?}",
+        memory.mappings,
+        memory.bytes >> 20,
+        memory.rings,
+        memory.ring_bytes >> 20,
+        memory.unreadable
+    );
+    assert!(memory.found.is_empty(), "{:#?}", memory.found);
+    assert!(
+        memory.rings > 0 && memory.ring_bytes > 0,
+        "no ring was searched: {memory:?}"
+    );
+}
+
+/// Each output is there, has something in it, and none of it is planted.
+fn nothing_in_files(scanner: &Scanner, scratch: &Scratch) {
+    let places = [
+        scratch.join("agent"),
+        scratch.join("trace-state"),
+        scratch.join("trace.jsonl"),
+        scratch.join("trace-recording.jsonl"),
+    ];
+    let places: Vec<_> = places.into_iter().filter(|p| p.exists()).collect();
+    let files = scanner.files(&places, &[]);
+    println!("files: {} with {} KiB", files.files, files.bytes >> 10);
+    assert!(files.found.is_empty(), "{:#?}", files.found);
+    assert!(files.files > 8, "{files:?}");
+    for name in [
+        "stderr",
+        "recording.jsonl",
+        "recording.1.jsonl",
+        "grpc.jsonl",
+        "stdout.1",
+        "stdout.2",
+        "json",
+        "compact",
+        "wide",
+    ] {
+        let length = fs::metadata(scratch.join("agent").join(name))
+            .unwrap()
+            .len();
+        assert!(length > 0, "{name} is empty: nothing was searched there");
+    }
+}
+
 /// After a run with everything, none of the planted secrets is anywhere in the agent's outputs, files and memory.
 pub fn nothing_planted_is_kept() {
     let _turn = turn();
@@ -158,28 +230,7 @@ pub fn nothing_planted_is_kept() {
     });
     acts.perform(&aws, &account);
 
-    // And `trace`, which has an agent in itself.
-    let traced = trace::run(
-        &scratch,
-        acts.with_tokens(
-            trace::command(
-                &scratch,
-                &[
-                    "--record",
-                    scratch.join("trace-recording.jsonl").to_str().unwrap(),
-                ],
-            )
-            .arg("sh"),
-        )
-        .args([
-            "-c",
-            "curl -s -d \"$(env)\" http://127.0.0.1:$1/trace; :",
-            "sh",
-        ])
-        .arg(acts.sink.port.to_string()),
-    );
-    drop(traced);
-
+    trace_in_between(&scratch, &acts);
     two_seconds_after_the_last_event(&agent);
     let mut recorded: Vec<String> = Vec::new();
     for event in first.iter().chain(&reader.events()) {
@@ -193,20 +244,7 @@ pub fn nothing_planted_is_kept() {
     let printed = agent.printed();
 
     let scanner = Scanner::new(&secrets(&acts.planted));
-    let memory = scanner.memory(agent.pid());
-    println!(
-        "memory: {} mappings, {} MiB, of which {} rings with {} MiB; not readable: {:?}",
-        memory.mappings,
-        memory.bytes >> 20,
-        memory.rings,
-        memory.ring_bytes >> 20,
-        memory.unreadable
-    );
-    assert!(memory.found.is_empty(), "{:#?}", memory.found);
-    assert!(
-        memory.rings > 0 && memory.ring_bytes > 0,
-        "no ring was searched: {memory:?}"
-    );
+    nothing_in_memory(&scanner, agent.pid());
     if !is_slow() {
         let image = scanner.core_image(agent.pid(), scratch.path());
         println!("core image: {} MiB", image.bytes >> 20);
@@ -214,33 +252,7 @@ pub fn nothing_planted_is_kept() {
     }
     keep("stdout.2", &printed);
     keep("grpc.jsonl", recorded.join("\n").as_bytes());
-    let places = [
-        scratch.join("agent"),
-        scratch.join("trace-state"),
-        scratch.join("trace.jsonl"),
-        scratch.join("trace-recording.jsonl"),
-    ];
-    let places: Vec<_> = places.into_iter().filter(|p| p.exists()).collect();
-    let files = scanner.files(&places, &[]);
-    println!("files: {} with {} KiB", files.files, files.bytes >> 10);
-    assert!(files.found.is_empty(), "{:#?}", files.found);
-    assert!(files.files > 8, "{files:?}");
-    for name in [
-        "stderr",
-        "recording.jsonl",
-        "recording.1.jsonl",
-        "grpc.jsonl",
-        "stdout.1",
-        "stdout.2",
-        "json",
-        "compact",
-        "wide",
-    ] {
-        let length = fs::metadata(scratch.join("agent").join(name))
-            .unwrap()
-            .len();
-        assert!(length > 0, "{name} is empty: nothing was searched there");
-    }
+    nothing_in_files(&scanner, &scratch);
     // The control: the same search convicts a process that does hold them.
     let convicted = scanner.memory(idle.pid()).found;
     assert!(convicted.len() > 5, "{convicted:?}");

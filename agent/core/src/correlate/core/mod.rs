@@ -11,6 +11,7 @@ mod metadata;
 mod once;
 mod opens;
 mod passed;
+mod paths;
 mod process;
 mod reads;
 mod repeat;

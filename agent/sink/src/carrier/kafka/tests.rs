@@ -78,6 +78,7 @@ fn serve(mut peer: impl Read + Write, port: u16, shared: &State) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "an answer for each request there is")]
 fn answer(key: i16, take: &mut Take<'_>, port: u16, shared: &State) -> Option<Vec<u8>> {
     let mut shared = shared.lock().unwrap();
     let mut out = Vec::new();
