@@ -118,7 +118,7 @@ fn is_service<L: Load>(sk: u64, plain: u64, self_test: u64) -> bool {
 /// `typed` may only be loaded from, `sk` is the same as a number.
 #[inline(always)]
 fn on_received<L: Load>(typed: u64, sk: u64, received: i32, receive_flags: u32) {
-    // include/linux/socket.h: looked at and left there, thrown away, no data at all.
+    // include/linux/socket.h: inspected and left there, thrown away, no data at all.
     const MSG_PEEK: u32 = 2;
     const MSG_TRUNC: u32 = 0x20;
     const MSG_ERRQUEUE: u32 = 0x2000;

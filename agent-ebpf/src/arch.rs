@@ -1,4 +1,4 @@
-//! What differs between architectures: the numbers of system calls, what the registers of a thread tell of the call that it
+//! What differs between architectures: the numbers of system calls, what the registers of a thread report the call that it
 //! is in, and in which Go has its arguments. Where the registers are, user space has found out (`field::REGS_*`).
 
 //!

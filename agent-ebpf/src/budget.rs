@@ -188,7 +188,7 @@ pub fn count(kind: u16, which: usize) {
     }
 }
 
-/// What a process answers is looked at anew: it has just met a credential.
+/// What a process answers is inspected anew: it has just met a credential.
 #[inline(always)]
 pub fn renew(tgid: u32) {
     if let Some(budget) = BUDGETS.get_ptr_mut(&tgid) {

@@ -38,7 +38,7 @@ pub struct Connection {
     pub accepted: u32,
     /// When the last TLS write to it was passed over, and so what it becomes: see [`hush`]. 0: it was not.
     pub hushed: u32,
-    /// The limit that was met last, one of `passed`.
+    /// The limit that was reached last, one of `passed`.
     pub limit: u32,
     /// 1: sends on it, and writes of its session, were passed over since the last record of either.
     pub hole: u32,

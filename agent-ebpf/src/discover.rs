@@ -120,16 +120,16 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32, content: u64) 
         how,
         mode: mode as u32,
     };
-    let told = if content == 0 || size > LARGE as u64 || !has_room() {
-        new.tell(counters)
+    let reported = if content == 0 || size > LARGE as u64 || !has_room() {
+        new.report(counters)
     } else if size <= SMALL as u64 {
-        new.tell_with::<SMALL>(counters, content)
+        new.report_with::<SMALL>(counters, content)
     } else if size <= PAGE_FULL as u64 {
-        new.tell_with::<PAGE_FULL>(counters, content)
+        new.report_with::<PAGE_FULL>(counters, content)
     } else {
-        new.tell_with::<LARGE>(counters, content)
+        new.report_with::<LARGE>(counters, content)
     };
-    if told {
+    if reported {
         pipes_of_reader(exec_id);
     }
     0
@@ -147,7 +147,7 @@ fn has_room() -> bool {
     ask(UNREAD) < ask(SIZE) / 4
 }
 
-/// What is told of a file, and noted.
+/// What is reported about a file, and noted.
 struct New {
     inode: u64,
     ctime_ns: u64,
@@ -163,7 +163,7 @@ struct New {
 impl New {
     /// False when there is no room.
     #[inline(always)]
-    fn tell(&self, counters: Counters) -> bool {
+    fn report(&self, counters: Counters) -> bool {
         let Some(mut slot) = counters.reserve::<FileNew>(Kind::FILE_NEW) else {
             return false;
         };
@@ -177,7 +177,7 @@ impl New {
 
     /// The same with the file's bytes, which the process has at `content`: where they cannot be read, without.
     #[inline(always)]
-    fn tell_with<const N: usize>(&self, counters: Counters, content: u64) -> bool {
+    fn report_with<const N: usize>(&self, counters: Counters, content: u64) -> bool {
         let Some(mut slot) = counters.reserve_in::<Slot<FileNew, N>>(&PAYLOADS, Kind::FILE_NEW)
         else {
             return false;
@@ -196,13 +196,13 @@ impl New {
         true
     }
 
-    /// Only what is told counts as seen: after a loss the next read is told. User space must not answer before this.
+    /// Only what is reported counts as seen: after a loss the next read is reported. User space must not answer before this.
     #[inline(always)]
     fn note(&self, counters: Counters) {
         let _ = SEEN.insert(&self.key.file, &self.ctime_ns, 0);
         let _ = READ_SEEN.insert(&self.key, &self.program, 0);
         match self.known {
-            // What it sends until user space has looked at the file is captured: the secret may be on its way already.
+            // What it sends until user space has inspected the file is captured: the secret may be on its way already.
             None => counters.set_process(
                 self.key.tgid,
                 ProcState {
@@ -213,7 +213,7 @@ impl New {
             ),
             // SAFETY: a live map value, an aligned store.
             Some(known) if self.exec_id != 0 => unsafe { (*known).exec_id = self.exec_id },
-            // What it answers is looked at anew: the file may be what it serves.
+            // What it answers is inspected anew: the file may be what it serves.
             Some(_) => renew(self.key.tgid),
         }
     }

@@ -1,4 +1,4 @@
-//! Reads of watched files. Opens are told by fanotify, whose marks no other file pays for; here every other file costs a few loads and a bit test.
+//! Reads of watched files. Opens are reported by fanotify, whose marks no other file pays for; here every other file costs a few loads and a bit test.
 
 use crate::{
     budget::renew,
@@ -9,7 +9,7 @@ use crate::{
         Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
         pointer, program, read_or_zero, stamp, wake,
     },
-    touch::{faults_untold, gets_nothing},
+    touch::{faults_unreported, gets_nothing},
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
@@ -108,7 +108,7 @@ pub fn mmap_file(ctx: FExitContext) -> i32 {
     let file: u64 = ctx.arg(0);
     if file != 0 && ctx.arg::<u64>(1) & PROT_READ != 0 && ctx.arg::<u64>(3) as i32 == 0 {
         let inode = follow(file, field(f::FILE_INODE));
-        if field(f::HAS_FAULTS) != 1 || faults_untold(inode) {
+        if field(f::HAS_FAULTS) != 1 || faults_unreported(inode) {
             on_inode::<Probed>(file, inode, access::MAPPED, 0);
         }
     }
@@ -125,7 +125,7 @@ pub fn maybe_watched(ino: u64) -> bool {
     }
 }
 
-/// An access told by the page cache.
+/// An access reported by the page cache.
 #[inline(always)]
 fn on_mapping(mapping: u64, how: u32) -> bool {
     on_inode::<Probed>(0, follow(mapping, field(f::MAPPING_HOST)), how, 0)
@@ -151,7 +151,7 @@ pub fn on_inode<L: Load>(file: u64, inode: u64, how: u32, content: u64) -> bool 
 }
 
 /// A file that is not watched: reported the first time it is read in this version, because it may hold a credential
-/// that nobody has told us about. Nearly always this CPU has met the file a moment ago and it ends here.
+/// that nobody has told us about. Nearly always this CPU has seen the file a moment ago and it ends here.
 #[inline(always)]
 fn unwatched<L: Load>(file: u64, inode: u64, ino: u64, how: u32, content: u64) {
     let ctime_ns = ctime_ns_by::<L>(inode);

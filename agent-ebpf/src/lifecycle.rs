@@ -4,8 +4,8 @@ use crate::{
     maps::{PROCS, TLS_CALLS, field},
     pipes::pipes_of_fork,
     record::{Counters, Wake, follow, ns_tgid, pointer, read, read_or_zero, stamp, wake},
-    taking::{pending, settle},
-    tmpfs::settle_read,
+    taking::{pending, report_completed_call},
+    tmpfs::report_completed_read,
 };
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid, macros::raw_tracepoint, programs::RawTracePointContext,
@@ -30,8 +30,8 @@ pub fn exit(ctx: RawTracePointContext) -> i32 {
     // It makes no further call.
     if pending() {
         let thread = bpf_get_current_pid_tgid();
-        settle(thread);
-        settle_read(thread);
+        report_completed_call(thread);
+        report_completed_read(thread);
     }
     let dead = if field(f::HAS_GROUP_DEAD) == 1 {
         ctx.arg::<u64>(1) & 1

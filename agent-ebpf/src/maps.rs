@@ -187,11 +187,11 @@ pub static WRITES: PerCpuArray<WriteState> = PerCpuArray::with_max_entries(1, 0)
 #[map]
 pub static PATHS: PerCpuArray<PathState> = PerCpuArray::with_max_entries(1, 0);
 
-/// What a program writes to and was told of -> the program.
+/// What a program writes to and was reported -> the program.
 #[map]
 pub static TARGETS: LruHashMap<TargetKey, u64> = LruHashMap::with_max_entries(16384, 0);
 
-/// The `f_op` of files on tmpfs, as far as their reads are told by system calls; else 0.
+/// The `f_op` of files on tmpfs, as far as their reads are reported by system calls; else 0.
 #[map]
 pub static TMPFS_FILES: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -211,7 +211,7 @@ pub static TAKING: Array<u64> = Array::with_max_entries(1, 0);
 #[map]
 pub static TAKINGS: HashMap<u64, Taking> = HashMap::with_max_entries(1024, 0);
 
-/// What was told of who takes out of whom.
+/// What was reported about who takes out of whom.
 #[map]
 pub static ASKED: LruHashMap<AskedKey, Asked> = LruHashMap::with_max_entries(4096, 0);
 

@@ -96,7 +96,7 @@ pub fn udpv6_sent(ctx: FExitContext) -> i32 {
     0
 }
 
-/// The kind of a send on this socket; 0 for those that others tell of.
+/// The kind of a send on this socket; 0 for those that others report.
 #[inline(always)]
 fn kind_of<L: Load>(sk: u64) -> u16 {
     match L::load::<u16>(sk, field(f::SOCK_FAMILY)) {
@@ -196,7 +196,7 @@ fn on_sent(sk: u64, taken: i32, kind: u16) {
     capture_message(thread, kind);
 }
 
-/// Ciphertext of a TLS write that is captured itself is told with its write, and by its first bytes only. What merely looks
+/// Ciphertext of a TLS write that is captured itself is reported with its write, and by its first bytes only. What merely looks
 /// like TLS is not spared.
 ///
 /// # Safety

@@ -5,7 +5,7 @@ use crate::{
     maps::{PIPE_OUT, PIPE_READERS, READ_SEEN, field},
     pipes::{SLOTS, mark, pass_on, pipe_at, send_opened, table},
     record::{Counters, current_task, file_id, follow, ignored, program, read_or_zero},
-    write::{PIPEFS, is_told, key_of},
+    write::{PIPEFS, is_reported, key_of},
 };
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use keytrail_abi::{
@@ -85,7 +85,7 @@ pub extern "C" fn reads_fifo(inode: u64) -> u64 {
 pub extern "C" fn writes_opened(inode: u64, tgid: u64, target: u64) -> u64 {
     let key = key_of(inode, tgid as u32);
     let task = current_task();
-    if is_told(&key, program(task)) {
+    if is_reported(&key, program(task)) {
         return 0;
     }
     let owner = if target == target::TERMINAL as u64 {

@@ -406,7 +406,7 @@ pub fn without_data<S: Source<SockSend>>(source: &S, bits: u16) {
     slot.submit(wake(Wake::Now));
 }
 
-/// A record of the send that `MESSAGES` has for a thread, whose bytes nobody can look at.
+/// A record of the send that `MESSAGES` has for a thread, whose bytes nobody can inspect.
 #[inline(always)]
 pub fn message_without_data(template: *const MessageSend, kind: u16, bits: u16) {
     let Some(counters) = Counters::get() else {

@@ -33,7 +33,7 @@ pub const SLOTS: u32 = 4;
 const DESCRIPTORS: u32 = 64;
 /// Ancestors that have executed nothing themselves.
 const FORKS: usize = 3;
-/// Youngest children of an ancestor that are looked at.
+/// Youngest children of an ancestor that are inspected.
 const CHILDREN: usize = 8;
 
 /// include/linux/fs.h.
@@ -144,7 +144,7 @@ pub extern "C" fn ancestor_with(task: u64, ino: u64, mode: u64) -> u64 {
             return at;
         }
         // Not who may write: what is about to become a program has what its shell has, and passes on nothing of it. When it
-        // writes it is told.
+        // writes it is reported.
         if mode == FMODE_READ {
             let child = child_with(at, task, ino, mode);
             if child != 0 {
@@ -296,7 +296,7 @@ fn pipes_of_exec(task: u64, exec_id: u64) {
 #[inline(never)]
 pub extern "C" fn pipes_of_reader(id: u64) -> u64 {
     // The kernel reads a program that is about to begin: not yet it, and its exec
-    // tells of its pipes.
+    // reports its pipes.
     if matches!(number(user_registers()), EXECVE | EXECVEAT) {
         return 0;
     }

@@ -259,17 +259,11 @@ impl Counters {
     }
 
     /// Reserves room for a record. A record that finds none is counted and takes a sequence number as well, so that
-    /// a hole tells of the loss.
+    /// a hole reports the loss.
     #[inline(always)]
     pub fn reserve<T: 'static>(self, kind: u16) -> Option<RingBufEntry<T>> {
         let ring = match kind {
-            Kind::SOCK_SEND
-            | Kind::TLS_WRITE
-            | Kind::UNIX_SEND
-            | Kind::UDP_SEND
-            | Kind::FD_WRITE
-            | Kind::FD_TARGET
-            | Kind::ANSWER => &PAYLOADS,
+            kind if Kind::is_payload(kind) => &PAYLOADS,
             Kind::FILE_NEW => &NEWS,
             _ => &RING,
         };
@@ -411,7 +405,7 @@ pub unsafe fn copy_user<const N: usize>(dst: *mut u8, src: u64, len: u64) -> boo
     unsafe { bpf_probe_read_user(dst.cast(), len as u32, src as *const _) == 0 }
 }
 
-/// Overwrites `N` bytes: a slot must not carry what the lap before left there.
+/// Overwrites `N` bytes: a slot must not carry what the pass before left there.
 ///
 /// # Safety
 /// `dst` must have `N` bytes.

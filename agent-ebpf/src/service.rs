@@ -17,7 +17,7 @@ use aya_ebpf::{
 use keytrail_abi::{
     Header, Kind,
     globals::field as f,
-    state::{LEAP_SLOT, WIPE_SLOT},
+    state::{SKIP_SLOT, WIPE_SLOT},
 };
 
 /// Never attached: run by user space, whose own task is then the current one.
@@ -95,21 +95,21 @@ fn wipe(ring: &'static RingBuf) -> i32 {
     0
 }
 
-/// Never attached: passes by a piece of the ring in which nothing is left.
+/// Never attached: skips a piece of the ring in which nothing is left.
 #[raw_tracepoint]
-pub fn leap_ring(_ctx: RawTracePointContext) -> i32 {
-    leap(&RING)
+pub fn skip_ring(_ctx: RawTracePointContext) -> i32 {
+    skip(&RING)
 }
 
 /// The same for the ring of payloads.
 #[raw_tracepoint]
-pub fn leap_payloads(_ctx: RawTracePointContext) -> i32 {
-    leap(&PAYLOADS)
+pub fn skip_payloads(_ctx: RawTracePointContext) -> i32 {
+    skip(&PAYLOADS)
 }
 
 #[inline(always)]
-fn leap(ring: &'static RingBuf) -> i32 {
-    let Some(slot) = ring.reserve::<[u8; LEAP_SLOT]>(0) else {
+fn skip(ring: &'static RingBuf) -> i32 {
+    let Some(slot) = ring.reserve::<[u8; SKIP_SLOT]>(0) else {
         return 1;
     };
     slot.discard(BPF_RB_NO_WAKEUP as u64);

@@ -215,7 +215,7 @@ pub fn is_metadata6(first: u32, middle: u32, last: u32) -> bool {
     u32::from_be(first) == 0xfd00_0ec2 && middle == 0 && matches!(u32::from_be(last), 0x254 | 0x23)
 }
 
-/// The state of a process that asks for a connection, where that is to be told. Who asks for credentials is looked at from
+/// The state of a process that asks for a connection, where that is to be reported. Who asks for credentials is inspected from
 /// then on: what it asks for is in what it sends, and then it holds some.
 #[inline(always)]
 pub fn caller(tgid: u32, metadata: bool) -> Option<u32> {
@@ -392,7 +392,7 @@ fn no_room(kind: u16) {
 }
 
 /// Pages of a file or of the kernel (sendfile, splice, kTLS): that something is sent is all there is to say. It comes
-/// page by page, so a run of them is told at its beginning and then once in a while.
+/// page by page, so a run of them is reported at its beginning and then once in a while.
 #[inline(always)]
 fn on_pages(sk: u64, size: u64, flags: u32) {
     /// In place of the address of the bytes, which no program can have.

@@ -12,8 +12,8 @@ use crate::{
     maps::field,
     opened::follows_opened,
     record::{Load as _, Typed, follow, interesting, plain_argument, read_or_zero},
-    taking::{on_trace, pending, settle, take_by_getfd, take_by_vm_read},
-    tmpfs::{fifo_files, memory_files, on_read, own_descriptor, settle_read},
+    taking::{on_trace, pending, report_completed_call, take_by_getfd, take_by_vm_read},
+    tmpfs::{fifo_files, memory_files, on_read, own_descriptor, report_completed_read},
     write::on_write,
 };
 use aya_ebpf::{
@@ -29,8 +29,8 @@ use keytrail_abi::globals::field as f;
 pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
     if pending() {
         let thread = bpf_get_current_pid_tgid();
-        settle(thread);
-        settle_read(thread);
+        report_completed_call(thread);
+        report_completed_read(thread);
     }
     dispatch(ctx.arg(0), ctx.arg(1));
     0
@@ -42,8 +42,8 @@ pub fn sys_enter(ctx: RawTracePointContext) -> i32 {
 pub fn sys_enter_typed(ctx: BtfTracePointContext) -> i32 {
     if pending() {
         let thread = bpf_get_current_pid_tgid();
-        settle(thread);
-        settle_read(thread);
+        report_completed_call(thread);
+        report_completed_read(thread);
     }
     let number: u64 = ctx.arg(1);
     let wanted = match number {
@@ -101,16 +101,16 @@ pub fn call_getfd(ctx: FEntryContext) -> i32 {
     0
 }
 
-// The end of the same two: what they took is told at once.
+// The end of the same two: what they took is reported at once.
 #[fexit]
 pub fn called_vm_read(_: FExitContext) -> i32 {
-    settle(bpf_get_current_pid_tgid());
+    report_completed_call(bpf_get_current_pid_tgid());
     0
 }
 
 #[fexit]
 pub fn called_getfd(_: FExitContext) -> i32 {
-    settle(bpf_get_current_pid_tgid());
+    report_completed_call(bpf_get_current_pid_tgid());
     0
 }
 

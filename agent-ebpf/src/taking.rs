@@ -1,7 +1,7 @@
 //! What a process takes out of another one by a system call: its memory, its registers, its descriptors.
 //!
 //! A call is seen when it begins, and says nothing of its success. So what it would change in the caller is noted then,
-//! and looked at when the same thread makes its next call. Requests of ptrace need none of that: who is traced by the
+//! and inspected when the same thread makes its next call. Requests of ptrace need none of that: who is traced by the
 //! caller is on its list.
 
 use crate::{
@@ -23,15 +23,15 @@ use keytrail_abi::{
     state::counter,
 };
 
-/// Who takes out of the same process again within this time by the same method is not told of again.
+/// Who takes out of the same process again within this time by the same method is not reported again.
 const AGAIN_NS: u64 = 1_000_000_000;
-/// Calls of one program that are told of in a window of [`BUDGET_SHIFT`]: those that nothing proves, until so many were
-/// told in all, and all.
+/// Calls of one program that are reported in a window of [`BUDGET_SHIFT`]: those that nothing proves, until so many were
+/// reported in all, and all.
 const UNPROVEN_MAX: u64 = 32;
-const TOLD_MAX: u64 = 256;
-/// No method: the entry in `ASKED` has the window, the program and how many calls of it were told in that window.
+const REPORTED_MAX: u64 = 256;
+/// No method: the entry in `ASKED` has the window, the program and how many calls of it were reported in that window.
 const SHARE: u32 = u32::MAX;
-/// Traced threads that are looked at: the newest come first.
+/// Traced threads that are inspected: the newest come first.
 const TRACED_MAX: usize = 32;
 /// Bytes compared at the beginning, in the middle and at the end of a buffer.
 const SAMPLE: usize = 16;
@@ -92,7 +92,7 @@ pub struct AskedKey {
     held: u32,
 }
 
-/// What was told last: when, of which program, and whether it was proven.
+/// What was reported last: when, of which program, and whether it was proven.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Asked {
@@ -143,8 +143,8 @@ pub extern "C" fn take_by_getfd(regs: u64) -> u64 {
 /// The thread makes another call, or ends: what became of the one before?
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn settle(thread: u64) -> u64 {
-    settled(thread);
+pub extern "C" fn report_completed_call(thread: u64) -> u64 {
+    completed(thread);
     0
 }
 
@@ -167,7 +167,7 @@ fn traced(regs: u64) {
         pad: 0,
     };
     if is_news(tgid, &who, true) {
-        tell(&who, 0, true);
+        report(&who, 0, true);
     }
 }
 
@@ -363,14 +363,14 @@ fn begin(thread: u64, taking: &Taking) {
         // Without room nothing can be proven of it.
         let tgid = (thread >> 32) as u32;
         if is_news(tgid, &taking.who, false) {
-            tell(&taking.who, taking.asked, false);
+            report(&taking.who, taking.asked, false);
         }
     } else if !known {
         count(1);
     }
 }
 
-/// Adds to the number of calls that are looked at.
+/// Adds to the number of calls that are inspected.
 #[inline(always)]
 pub fn count(more: u64) {
     if let Some(count) = TAKING.get_ptr_mut(0) {
@@ -380,7 +380,7 @@ pub fn count(more: u64) {
 }
 
 #[inline(always)]
-fn settled(thread: u64) {
+fn completed(thread: u64) {
     let Some(entry) = TAKINGS.get_ptr(&thread) else {
         return;
     };
@@ -400,7 +400,7 @@ fn settled(thread: u64) {
     };
     let tgid = (thread >> 32) as u32;
     if is_news(tgid, &taking.who, proven) {
-        tell(&taking.who, taking.asked, proven);
+        report(&taking.who, taking.asked, proven);
     }
 }
 
@@ -425,7 +425,7 @@ fn held(number: u32) -> u32 {
     unsafe { ((*state).exec_id as u32).wrapping_add((*state).met) << 3 | (*state).state & 7 }
 }
 
-/// Was it told of this program a moment ago, with proof? Then the call need not be looked at.
+/// Was it reported for this program a moment ago, with proof? Then the call need not be inspected.
 #[inline(always)]
 fn was_proven(tgid: u32, who: &Who) -> bool {
     let Some(asked) = ASKED.get_ptr(&key(tgid, who)) else {
@@ -439,7 +439,7 @@ fn was_proven(tgid: u32, who: &Who) -> bool {
     }
 }
 
-/// Is it to be told? Notes it.
+/// Is it to be reported? Notes it.
 #[inline(always)]
 fn is_news(tgid: u32, who: &Who, proven: bool) -> bool {
     let key = key(tgid, who);
@@ -469,7 +469,7 @@ fn is_news(tgid: u32, who: &Who, proven: bool) -> bool {
     true
 }
 
-/// May this program be told of once more in this second? Whose number a call names is up to the caller, and so is what
+/// May this program be reported once more in this second? Whose number a call names is up to the caller, and so is what
 /// looks like a proof: without a bound one program could fill the ring that matters most, and wash everybody else out of
 /// what is remembered.
 #[inline(always)]
@@ -486,7 +486,7 @@ fn has_share(tgid: u32, now: &Asked) -> bool {
         unsafe {
             if (*share).program == now.program && (*share).boot_ns == window {
                 let most = if now.proven == 1 {
-                    TOLD_MAX
+                    REPORTED_MAX
                 } else {
                     UNPROVEN_MAX
                 };
@@ -508,7 +508,7 @@ fn has_share(tgid: u32, now: &Asked) -> bool {
 }
 
 #[inline(always)]
-fn tell(who: &Who, asked: u64, proven: bool) {
+fn report(who: &Who, asked: u64, proven: bool) {
     // include/uapi/linux/capability.h.
     const CAP_SYS_PTRACE: u32 = 19;
     let Some(counters) = Counters::get() else {

@@ -96,7 +96,7 @@ fn part(pieces: u64, count: u64, start: u64, total: u64) -> Progress {
     progress
 }
 
-/// A record whose bytes could not be looked at: counted.
+/// A record whose bytes could not be inspected: counted.
 #[inline(always)]
 fn unseen() -> u32 {
     if let Some(counters) = Counters::get() {

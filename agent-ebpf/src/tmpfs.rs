@@ -1,9 +1,9 @@
 //! Reads of files on tmpfs, which pass by the tracepoints of the page cache: where containers and services have their tokens.
 //!
-//! Told by system calls where no better hook sees them. A call is seen when it begins, so as in `taking` what it would
-//! change is noted then and looked at when the thread makes its next call: the position in the file, and its buffer. What
-//! was read is in that buffer still, and is told with the first read of a file: a mount namespace may be gone before user
-//! space can look into it.
+//! Reported by system calls where no better hook sees them. A call is seen when it begins, so as in `taking` what it would
+//! change is noted then and inspected when the thread makes its next call: the position in the file, and its buffer. What
+//! was read is in that buffer still, and is reported with the first read of a file: a mount namespace may be gone before user
+//! space can inspect it.
 
 use crate::{
     arch::{
@@ -22,7 +22,7 @@ use crate::{
     },
     taking::{Sample, count, samples},
     touch::TMPFS,
-    write::tell_target,
+    write::report_target,
 };
 use aya_ebpf::{
     helpers::{
@@ -156,7 +156,7 @@ pub extern "C" fn read_begins(regs: u64, call: u64, files: u64) -> u64 {
 
 /// The first request of `io_submit(context, number, requests)`, by words: `struct iocb` (include/uapi/linux/aio_abi.h) has the
 /// operation in the lower 16 bits of word 2 and the descriptor in its upper half, then buffer, length and offset. Zeros when
-/// it cannot be read. Further requests of the same call are not looked at.
+/// it cannot be read. Further requests of the same call are not inspected.
 #[inline(always)]
 fn request(requests: u64) -> [u64; 6] {
     let mut first = 0u64;
@@ -216,15 +216,15 @@ fn was_met(inode: u64, ino: u64, ctime_ns: u64) -> bool {
 /// The thread makes another call, or ends: did the one before read? 1: it did, and its entry is there still.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn read_settled(thread: u64) -> u64 {
-    settled(thread) as u64
+pub extern "C" fn read_took_effect(thread: u64) -> u64 {
+    took_effect(thread) as u64
 }
 
 /// Tells of the read that [`read_settled`] has found. By itself: before 6.13 the stacks of all that call each other share
 /// 512 bytes, and what follows here needs most of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn read_told(thread: u64) -> u64 {
+pub extern "C" fn read_reported(thread: u64) -> u64 {
     let Some(entry) = READINGS.get_ptr(&thread) else {
         return 0;
     };
@@ -235,11 +235,11 @@ pub extern "C" fn read_told(thread: u64) -> u64 {
     0
 }
 
-/// Looks at what became of the call before, and tells of it.
+/// Inspects what became of the call before, and reports it.
 #[inline(always)]
-pub fn settle_read(thread: u64) {
-    if read_settled(thread) == 1 {
-        read_told(thread);
+pub fn report_completed_read(thread: u64) {
+    if read_took_effect(thread) == 1 {
+        read_reported(thread);
     }
 }
 
@@ -297,7 +297,7 @@ fn begins(regs: u64, call: u64, file: u64, number: u32) {
 }
 
 /// From where in the file a call reads, and to where in memory, by its arguments. True: to a list of places, of which the
-/// first is told.
+/// first is reported.
 #[inline(always)]
 fn find_room(regs: u64, call: u64, file: u64, reading: &mut Reading) -> bool {
     let argument1: u64 = read_or_zero(regs, field(f::REGS_ARG1));
@@ -344,7 +344,7 @@ fn find_room(regs: u64, call: u64, file: u64, reading: &mut Reading) -> bool {
     vector
 }
 
-/// Is a read of this version by this program to be told?
+/// Is a read of this version by this program to be reported?
 #[inline(always)]
 fn is_news(inode: u64, ctime_ns: u64, size: u64, tgid: u32) -> bool {
     let ino: u64 = read_or_zero(inode, field(f::INODE_INO));
@@ -358,11 +358,11 @@ fn is_news(inode: u64, ctime_ns: u64, size: u64, tgid: u32) -> bool {
         tgid,
         access: 0,
     };
-    let is_told = READ_SEEN.get_ptr(&key).is_some_and(|seen| {
+    let is_reported = READ_SEEN.get_ptr(&key).is_some_and(|seen| {
         // SAFETY: a live map value.
         unsafe { *seen == program(current_task()) }
     });
-    if is_told {
+    if is_reported {
         return false;
     }
     let clean = SEEN
@@ -411,7 +411,7 @@ fn position(file: u64, place: u64) -> u64 {
     position
 }
 
-/// While a call is looked at, fanotify's word on it is not needed: see the user side.
+/// While a call is inspected, fanotify's word on it is not needed: see the user side.
 #[inline(always)]
 fn key_of_call(inode: u64, ctime_ns: u64, tgid: u32) -> ReadKey {
     ReadKey {
@@ -440,7 +440,7 @@ fn begin(thread: u64, tgid: u32, reading: &Reading) {
 }
 
 #[inline(always)]
-fn settled(thread: u64) -> bool {
+fn took_effect(thread: u64) -> bool {
     let Some(entry) = READINGS.get_ptr_mut(&thread) else {
         return false;
     };
@@ -487,7 +487,7 @@ fn settled(thread: u64) -> bool {
     }
     if content != 0 {
         // Its path as well: nobody may find it again.
-        tell_target(file, tgid as u64, target::FILE as u64);
+        report_target(file, tgid as u64, target::FILE as u64);
     }
     reading.buffer = content;
     true

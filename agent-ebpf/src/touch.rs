@@ -1,4 +1,4 @@
-//! Whether a hook that comes before the act tells of an act.
+//! Whether a hook that comes before the act reports an act.
 
 use crate::{
     arch::{
@@ -17,9 +17,9 @@ use keytrail_abi::{
 // include/uapi/linux/magic.h.
 pub const TMPFS: u64 = 0x0102_1994;
 
-/// Are accesses to mappings of this file handled where no tracepoint tells of them?
+/// Are accesses to mappings of this file handled where no tracepoint reports them?
 #[inline(always)]
-pub fn faults_untold(inode: u64) -> bool {
+pub fn faults_unreported(inode: u64) -> bool {
     // include/linux/fs.h.
     const S_DAX: u32 = 1 << 13;
     const HUGETLBFS: u64 = 0x9584_58f6;

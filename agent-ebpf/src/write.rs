@@ -125,7 +125,7 @@ pub extern "C" fn capture_write(regs: u64, how: u64, tgid: u64, state: u64) -> u
 #[inline(always)]
 fn capture(regs: u64, how: u64, (tgid, state): (u32, u32), (file, inode, target): (u64, u64, u32)) {
     let task = current_task();
-    // Who has executed something told of its pipes then.
+    // Who has executed something reported its pipes then.
     if target == target::PIPE
         && read_or_zero::<u32>(task, field(f::TASK_FLAGS)) & PF_FORKNOEXEC != 0
         && begins_pipe(inode, tgid as u64) != 0
@@ -163,7 +163,7 @@ fn capture(regs: u64, how: u64, (tgid, state): (u32, u32), (file, inode, target)
         return;
     };
     let id = file_id(inode);
-    tell_target(file, tgid as u64, target as u64);
+    report_target(file, tgid as u64, target as u64);
     // SAFETY: a live map value of this CPU; every field is written.
     unsafe {
         let mut progress = Progress::new(at, length, total + cut as u64);
@@ -293,10 +293,10 @@ pub fn key_of(inode: u64, tgid: u32) -> TargetKey {
 }
 
 #[inline(always)]
-pub fn is_told(key: &TargetKey, program: u64) -> bool {
-    TARGETS.get_ptr(key).is_some_and(|told| {
+pub fn is_reported(key: &TargetKey, program: u64) -> bool {
+    TARGETS.get_ptr(key).is_some_and(|reported| {
         // SAFETY: a live map value.
-        unsafe { *told == program }
+        unsafe { *reported == program }
     })
 }
 
@@ -309,7 +309,7 @@ pub extern "C" fn begins_pipe(inode: u64, tgid: u64) -> u64 {
     }
     let key = key_of(inode, tgid as u32);
     let program = program(current_task());
-    if is_told(&key, program) {
+    if is_reported(&key, program) {
         return 0;
     }
     let _ = TARGETS.insert(&key, &program, 0);
@@ -319,20 +319,20 @@ pub extern "C" fn begins_pipe(inode: u64, tgid: u64) -> u64 {
 /// Tells the path of what is written to, once a program. A function of its own as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn tell_target(file: u64, tgid: u64, target: u64) -> u64 {
-    tell(file, tgid as u32, target as u32);
+pub extern "C" fn report_target(file: u64, tgid: u64, target: u64) -> u64 {
+    report(file, tgid as u32, target as u32);
     0
 }
 
 #[inline(always)]
-fn tell(file: u64, tgid: u32, target: u32) {
+fn report(file: u64, tgid: u32, target: u32) {
     let inode = follow(file, field(f::FILE_INODE));
     if target == target::PIPE && is_nameless(inode) {
         return;
     }
     let key = key_of(inode, tgid);
     let program = program(current_task());
-    if is_told(&key, program) {
+    if is_reported(&key, program) {
         return;
     }
     let Some(counters) = Counters::get() else {
@@ -342,7 +342,7 @@ fn tell(file: u64, tgid: u32, target: u32) {
         return;
     };
     // SAFETY: a live map value of this CPU; every field of the record is written.
-    let told = unsafe {
+    let reported = unsafe {
         (*state).mount = follow(file, field(f::FILE_MNT));
         (*state).dentry = follow(file, field(f::FILE_DENTRY));
         let record = &raw mut (*state).record;
@@ -364,8 +364,8 @@ fn tell(file: u64, tgid: u32, target: u32) {
         );
         PAYLOADS.output::<FdTarget>(&*record, wake(Wake::Later))
     };
-    // Only what was told counts as told.
-    match told {
+    // Only what was reported counts as reported.
+    match reported {
         Ok(()) => {
             let _ = TARGETS.insert(&key, &program, 0);
         }

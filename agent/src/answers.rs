@@ -1,8 +1,8 @@
 //! Answers questions of gRPC clients from what the store remembers.
 
-use crate::engine::{Memory, Teller};
+use crate::engine::{CommandSender, Memory};
 use keytrail_export::{AnswerError, Answers, AnswersSource, Page};
-use keytrail_findings::Told;
+use keytrail_findings::StageInput;
 use keytrail_host::clock::wall_ns;
 use keytrail_proto::v1;
 use keytrail_store::{DecoySeen, ReadError, Reader};
@@ -18,7 +18,7 @@ const DECIDED: Duration = Duration::from_millis(2_500);
 const MOST_DECOYS: usize = 1000;
 
 struct Remembered {
-    teller: Teller,
+    commands: CommandSender,
     reader: Reader,
     epoch: u64,
     fingerprint_key: String,
@@ -29,7 +29,7 @@ struct Remembered {
 /// The answers of a running engine.
 pub fn source(memory: Memory) -> AnswersSource {
     Arc::new(Remembered {
-        teller: memory.teller,
+        commands: memory.commands,
         reader: memory.reader,
         epoch: memory.epoch,
         fingerprint_key: memory.fingerprint_key,
@@ -157,12 +157,12 @@ impl Answers for Remembered {
         for fingerprint in &fingerprints {
             let before = self.baseline(fingerprint)?;
             let known = fingerprint.clone();
-            self.teller.tell(&match accept {
-                true => Told::Accept { fingerprint: known },
-                false => Told::Reset { fingerprint: known },
+            self.commands.stage_input(&match accept {
+                true => StageInput::Accept { fingerprint: known },
+                false => StageInput::Reset { fingerprint: known },
             });
             // What is answered is on disk: an agent that dies now must not forget it.
-            self.settled(fingerprint, accept, before.as_ref())?;
+            self.wait_until_applied(fingerprint, accept, before.as_ref())?;
         }
         Ok(v1::UpdateBaselineResponse { fingerprints })
     }
@@ -200,7 +200,7 @@ impl Answers for Remembered {
 }
 
 /// How long a change of what is usual waits for the disk, and how often it is looked for.
-const SETTLES: Duration = Duration::from_secs(3);
+const APPLIED_WITHIN: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(10);
 
 impl Remembered {
@@ -212,24 +212,24 @@ impl Remembered {
         Ok(found.baselines.into_iter().next())
     }
 
-    /// Waits until what was told about a baseline can be read from the disk.
-    fn settled(
+    /// Waits until a change of a baseline can be read from the disk.
+    fn wait_until_applied(
         &self,
         fingerprint: &str,
         accept: bool,
         before: Option<&v1::Baseline>,
     ) -> Result<(), AnswerError> {
         let started = Instant::now();
-        while started.elapsed() < SETTLES {
+        while started.elapsed() < APPLIED_WITHIN {
             // Forgotten, or learned anew since.
-            let settled = match self.baseline(fingerprint)? {
+            let applied = match self.baseline(fingerprint)? {
                 None => !accept,
                 Some(now) if accept => now.accepted,
                 Some(now) => before.is_none_or(|before| {
                     now.uses < before.uses || before.accepted && !now.accepted
                 }),
             };
-            if settled {
+            if applied {
                 return Ok(());
             }
             std::thread::sleep(LOOK);
@@ -240,7 +240,7 @@ impl Remembered {
             ));
         }
         Err(AnswerError::Unavailable(
-            "it was told, and is not on disk yet: see the agent's log for why the state directory cannot be written".into(),
+            "it was reported, and is not on disk yet: see the agent's log for why the state directory cannot be written".into(),
         ))
     }
 
@@ -266,8 +266,8 @@ impl Remembered {
             return Err(AnswerError::NotFound("there is no such decoy".into()));
         }
         *known = Some(decoys.clone());
-        self.teller.tell(&Told::Decoys { decoys });
-        self.teller.decoy(change);
+        self.commands.stage_input(&StageInput::Decoys { decoys });
+        self.commands.decoy(change);
         Ok(())
     }
 }

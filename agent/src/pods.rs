@@ -1,16 +1,16 @@
 //! Names of pods, where the agent runs on a node of a cluster.
 
 use crate::config::KubernetesConfig;
-use crate::engine::Teller;
-use keytrail_cluster::{Cluster, SourceStatus, Sources, Told, Watch};
+use crate::engine::CommandSender;
+use keytrail_cluster::{Cluster, PodUpdate, SourceStatus, Sources, Watch};
 use keytrail_host::clock::boot_ns;
 use keytrail_model::{Bound, GapReason, GapSeen};
 use keytrail_proto::v1::NameSource;
 use std::path::Path;
 
 /// Watches the pods of this node and tells the engine what they are called; `None` on a host that is no node, and where names
-/// are not wanted or cannot be had at all, which is told.
-pub fn start(config: &KubernetesConfig, teller: Teller) -> Option<Watch> {
+/// are not wanted or cannot be had at all, which is reported.
+pub fn start(config: &KubernetesConfig, commands: CommandSender) -> Option<Watch> {
     if !config.names {
         return None;
     }
@@ -24,13 +24,13 @@ pub fn start(config: &KubernetesConfig, teller: Teller) -> Option<Watch> {
         server,
         runtime: Some(config.runtime_socket.clone()),
     };
-    let lost = teller.clone();
-    let watch = Watch::start(sources, move |told| match told {
-        Told::Pod(names) => teller.pod(names),
-        Told::Gone(uid) => teller.pod_gone(uid),
-        Told::Trouble(why) => teller.gap(unavailable(&why)),
-        Told::NoRoom(count) => teller.gap(Bound::Names.gap(count, boot_ns())),
-        Told::Unreadable => teller.gap(unreadable()),
+    let lost = commands.clone();
+    let watch = Watch::start(sources, move |update| match update {
+        PodUpdate::Pod(names) => commands.pod(names),
+        PodUpdate::Gone(uid) => commands.pod_gone(uid),
+        PodUpdate::Trouble(why) => commands.gap(unavailable(&why)),
+        PodUpdate::NoRoom(count) => commands.gap(Bound::Names.gap(count, boot_ns())),
+        PodUpdate::Unreadable => commands.gap(unreadable()),
     });
     match watch {
         Ok(watch) => Some(watch),
@@ -71,7 +71,7 @@ fn unavailable(why: &str) -> GapSeen {
 
 fn unreadable() -> GapSeen {
     GapSeen {
-        detail: "the kubelet told of a pod that could not be read: it has no name".to_owned(),
+        detail: "the kubelet reported a pod that could not be read: it has no name".to_owned(),
         remedy: "report this, with the kubelet's version".to_owned(),
         count: 1,
         ..GapSeen::new(GapReason::NamesUnavailable, boot_ns())

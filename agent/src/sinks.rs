@@ -15,13 +15,13 @@ pub fn start(
     node: &NodeStatus,
     bell: Bell,
 ) -> Result<Sinks, SinkError> {
-    let teller = memory.teller.clone();
+    let commands = memory.commands.clone();
     let setup = Setup {
         state_dir: config.state_dir.clone(),
         reader: memory.reader.clone(),
         node: node.clone(),
         bell,
-        tell: Arc::new(move |gap| teller.gap(gap)),
+        report_gap: Arc::new(move |gap| commands.gap(gap)),
         redact: redact(config),
     };
     Sinks::start(&config.sinks, &config.responses, &setup)
@@ -38,15 +38,15 @@ fn redact(config: &Config) -> Redact {
 }
 
 fn redacted(rules: &Classifier, text: &[u8]) -> String {
-    let looked = rules.classify_bounded(text, Origin::Text);
-    if looked.limits.any() {
+    let inspected = rules.classify_bounded(text, Origin::Text);
+    if inspected.limits.any() {
         return format!(
             "[{} bytes, not shown: {}]",
             text.len(),
-            looked.limits.reason()
+            inspected.limits.reason()
         );
     }
-    let mut places: Vec<_> = looked
+    let mut places: Vec<_> = inspected
         .findings
         .iter()
         .flat_map(|finding| {

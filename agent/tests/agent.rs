@@ -136,7 +136,7 @@ impl Agent {
     }
 
     /// What the agent says of a credential in the environment of a program that begins now. Beside the other agents
-    /// and tests of this machine the record of its exec may find no room; then that is told, and it is begun again.
+    /// and tests of this machine the record of its exec may find no room; then that is reported, and it is begun again.
     fn exposed(&self, name: &str, value: &str) -> v1::Credential {
         for _ in 0..3 {
             let mut child = Command::new("/bin/true").env(name, value).spawn().unwrap();
@@ -422,9 +422,9 @@ fn io_class(tid: i32) -> i64 {
     unsafe { libc::syscall(libc::SYS_ioprio_get, 1, tid) >> 13 }
 }
 
-/// What was not seen is told in the stream: what ran before, and what was lost on which CPU while the agent stood still.
+/// What was not seen is reported in the stream: what ran before, and what was lost on which CPU while the agent stood still.
 #[test]
-fn what_was_lost_is_told_for_each_cpu() {
+fn what_was_lost_is_reported_for_each_cpu() {
     if !root() {
         return;
     }

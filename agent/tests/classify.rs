@@ -161,7 +161,7 @@ fn a_line_beyond_the_bound_is_refused_and_the_next_one_answered() {
     assert_eq!(answers[0]["error"], "longer than 32 MiB");
     assert_eq!(answers[0]["line"], 1);
     assert_eq!(answers[1]["credentials"][0]["kind"], "github-token");
-    // One just below it is looked at to its end.
+    // One just below it is inspected to its end.
     let mut input = Vec::with_capacity(9 << 20);
     input.extend_from_slice(b"{\"id\": 1, \"text\": \"");
     input.resize(8 << 20, b' ');
@@ -384,7 +384,7 @@ fn files_and_standard_input_as_a_table() {
         said.out
     );
     assert!(!said.out.contains(&one) && !said.out.contains(&two));
-    // Bytes that are not UTF-8 are looked at all the same.
+    // Bytes that are not UTF-8 are inspected all the same.
     let binary = [b"\xff\xfe\x80 ".as_slice(), one.as_bytes(), b" \xff"].concat();
     let said = classify(&[], &binary);
     assert!(said.out.contains("github-token"), "{}", said.out);

@@ -720,7 +720,7 @@ fn read_event() -> Event {
 }
 
 #[test]
-fn watch_ends_when_it_is_told_to() {
+fn watch_ends_when_it_is_asked_to() {
     let agent = Agent::start();
     agent.publish(1);
     agent.publish(2);

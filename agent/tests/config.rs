@@ -126,6 +126,7 @@ fn unknown_keys_are_refused_by_name_with_file_and_line() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn wrong_types_and_values_name_key_and_line() {
     for (text, expected) in [
         (
@@ -440,6 +441,7 @@ fn the_defaults_of_a_sink_are_those_of_the_reference() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn wrong_sinks_are_refused_with_their_line() {
     let file = TABLES[0];
     for (text, expected) in [

@@ -229,6 +229,7 @@ fn modes_owners_and_places() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of odd entries")]
 fn odd_entries_are_neither_opened_nor_fatal() {
     let mut host = Host::new();
     let root = host.root();
@@ -787,7 +788,7 @@ fn other_mount_namespaces() {
     );
 }
 
-/// Files that came with a package are another's to answer for; where that cannot be told, it is said.
+/// Files that came with a package are another's to answer for; where that cannot be determined, it is said.
 #[test]
 fn package_records_that_are_not_read_are_named() {
     let mut host = Host::new();
@@ -817,7 +818,7 @@ fn package_records_that_are_not_read_are_named() {
 
 /// A file whose text is followed by nothing but zeroes is read, however long the zeroes are.
 #[test]
-fn sparse_files_are_looked_at() {
+fn sparse_files_are_inspected() {
     let mut host = Host::new();
     for (name, len) in [
         ("small.env", 5000),
@@ -869,7 +870,7 @@ fn the_walk_stands_back() {
         unsafe { libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, tid) >> 13 }
     };
     let host = Host::new();
-    // Long enough to be met on its way.
+    // Long enough to be seen on its way.
     for n in 0..64 {
         fs::write(
             host.path(format!("{n}.txt")),

@@ -145,7 +145,7 @@ TIME      PROCESS              ACTION        CREDENTIAL               WHERE
     for part in ["host root", "AKIAXXXXXXXXXXXXXXXX", "python3 job.py"] {
         assert!(roomy.contains(part), "{part}: {roomy}");
     }
-    // Who is not the usual one is told everywhere.
+    // Who is not the usual one is reported everywhere.
     let mut pod = read();
     pod.process.as_mut().unwrap().pod = "web-1".into();
     for width in [80, 120, 220] {
@@ -323,6 +323,10 @@ fn colour_only_where_it_is_wanted() {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "every field that may hold something hostile"
+)]
 fn nothing_of_the_host_reaches_the_terminal_unescaped() {
     let evil = "a\x1b]0;owned\x07\r\n\u{9b}31m\u{202e}b\u{2028}".to_owned();
     let e = || evil.clone();
@@ -507,7 +511,7 @@ fn a_gap_again_and_again_is_one_line_and_a_count() {
             ..Default::default()
         })
     };
-    let told = |format| {
+    let reported = |format| {
         let style = Style {
             colour: false,
             width: Some(300),
@@ -523,7 +527,7 @@ fn a_gap_again_and_again_is_one_line_and_a_count() {
         writer.finish().unwrap();
         String::from_utf8(writer.into_inner()).unwrap()
     };
-    let text = told(Format::Compact);
+    let text = reported(Format::Compact);
     let gaps: Vec<_> = text.lines().filter(|l| l.contains("NOT SEEN")).collect();
     assert_eq!(gaps.len(), 3, "{text}");
     assert!(
@@ -534,7 +538,7 @@ fn a_gap_again_and_again_is_one_line_and_a_count() {
     assert!(gaps[2].contains("6 sends: 3 more"), "{text}");
     assert!(text.find("998").unwrap() < text.find("read file").unwrap());
     // Programs get them all.
-    assert_eq!(told(Format::Json).lines().count(), 504);
+    assert_eq!(reported(Format::Json).lines().count(), 504);
 }
 
 /// What was asked for is in every shape of output, where there is room for it, and so is by what a credential is known.
@@ -644,7 +648,7 @@ fn what_one_send_carried_is_one_block_on_a_terminal() {
     );
     assert!(lines[2].trim_start().starts_with("named in TLS"), "{text}");
     assert!(lines[3].ends_with("unknown destination"), "{text}");
-    // Another act, and one that is told alone, begin anew.
+    // Another act, and one that is reported alone, begin anew.
     assert!(lines[4].contains("python3.11[4121]") && lines[5].contains("python3.11[4121]"));
     // Who searches lines finds all of it in each.
     let text = written(&events, Format::Compact, Style::PLAIN);

@@ -68,8 +68,8 @@ fn pid(number: u8) -> Pid {
     }
 }
 
-fn at(process: u8, boot_ns: u64) -> Stamp {
-    Stamp {
+fn at(process: u8, boot_ns: u64) -> TaskInfo {
+    TaskInfo {
         boot_ns,
         pid: pid(process),
         tid: 100 + u32::from(process),
@@ -81,9 +81,9 @@ fn at(process: u8, boot_ns: u64) -> Stamp {
     }
 }
 
-fn ends(sock: u8) -> Ends {
+fn ends(sock: u8) -> Endpoints {
     if sock == 4 {
-        return Ends {
+        return Endpoints {
             sock: 4,
             protocol: "unix".to_owned(),
             net_ns: 4_026_531_840,
@@ -94,10 +94,10 @@ fn ends(sock: u8) -> Ends {
                 executable: "/usr/bin/dockerd".to_owned(),
                 comm: "dockerd".to_owned(),
             })),
-            ..Ends::default()
+            ..Endpoints::default()
         };
     }
-    Ends {
+    Endpoints {
         sock: u64::MAX - u64::from(sock),
         local_ip: "127.0.0.1".to_owned(),
         local_port: 40_000,
@@ -105,7 +105,7 @@ fn ends(sock: u8) -> Ends {
         peer_port: 443 + u16::from(sock),
         protocol: if sock == 5 { "udp" } else { "tcp" }.to_owned(),
         net_ns: 4_026_531_840,
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 
@@ -251,10 +251,11 @@ fn tls(process: u8, boot_ns: u64, call: u64, hits: Vec<Hit>) -> Observation {
 }
 
 /// Every kind of observation, in an order in which it makes sense.
+#[expect(clippy::too_many_lines, reason = "one recording, in its order")]
 fn story() -> Vec<Observation> {
     let env = |number| Found {
         credential: credential(number),
-        place: Place::Env("GITHUB_TOKEN".to_owned()),
+        place: FoundIn::Env("GITHUB_TOKEN".to_owned()),
     };
     vec![
         start(),
@@ -296,7 +297,7 @@ fn story() -> Vec<Observation> {
                 env(2),
                 Found {
                     credential: credential(3),
-                    place: Place::Argv(7),
+                    place: FoundIn::Argv(7),
                 },
             ],
         ),
@@ -495,9 +496,9 @@ fn any_observation() -> impl Strategy<Value = Observation> {
                 vec![Found {
                     credential: credential(number),
                     place: if flag {
-                        Place::Env("T".to_owned())
+                        FoundIn::Env("T".to_owned())
                     } else {
-                        Place::Argv(u32::MAX)
+                        FoundIn::Argv(u32::MAX)
                     },
                 }],
             ),

@@ -231,6 +231,7 @@ async fn filters_that_can_never_match_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "a table of filters")]
 async fn filters_are_applied_by_the_server() {
     let agent = start(Hub::new());
     let mut all = agent.stream(Filter::default()).await;
@@ -646,7 +647,7 @@ async fn a_client_that_names_the_socket_as_its_host_is_served() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gaps_beside_a_filter_are_told_once_and_counted() {
+async fn gaps_beside_a_filter_are_reported_once_and_counted() {
     let agent = start(Hub::new());
     let gap = |n: u64| Event {
         kind: EventKind::CoverageGap.number(),

@@ -304,6 +304,7 @@ async fn what_is_missing_at_first_is_taken_when_it_comes() {
 /// Half-open connections, garbage, silence after the handshake, too many calls, streams that nobody reads: somebody else is
 /// answered all the same, and memory stays bounded.
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 async fn a_hostile_client_costs_others_nothing() {
     let agent = start().await;
     let mut good = agent.connect(&["reader.example"]).await;

@@ -1,4 +1,4 @@
-//! Held commands: nothing runs before its release, and its end is told as a shell would.
+//! Held commands: nothing runs before its release, and its end is reported as a shell would.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -31,7 +31,7 @@ fn nothing_runs_before_its_release() {
     assert!(!mark.exists());
     assert!(Path::new(&format!("/proc/{pid}")).exists());
     assert_eq!(held.release().unwrap().wait().unwrap(), Ended::Status(0));
-    // The pid that sensors were told of is the command's.
+    // The pid that sensors were told is the command's.
     assert_eq!(
         std::fs::read_to_string(&mark).unwrap().trim(),
         pid.to_string()
@@ -50,7 +50,7 @@ fn a_dropped_command_never_runs_and_leaves_no_zombie() {
 }
 
 #[test]
-fn ends_are_told_as_a_shell_tells_them() {
+fn ends_are_reported_as_a_shell_does() {
     assert_eq!(end_of(&["sh", "-c", "exit 37"]).unwrap().status(), 37);
     let killed = end_of(&["sh", "-c", "kill -9 $$"]).unwrap();
     assert_eq!((killed, killed.status()), (Ended::Signal(9), 137));
@@ -151,7 +151,7 @@ fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 /// A command that writes the names of the signals it gets, and its own pid first.
-fn told(log: &Path) -> String {
+fn reported(log: &Path) -> String {
     let log = log.display();
     format!(
         "for s in HUP INT QUIT TERM USR1 USR2 WINCH ALRM TSTP CONT RTMIN+3; do trap \"echo $s >>{log}\" $s; done\n\
@@ -173,7 +173,9 @@ fn send(pid: u32, signal: i32) {
 fn signals_sent_to_the_wrapper_alone_reach_the_command_once() {
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("log");
-    let mut child = wrapped("exec \"$0\" \"$@\"", &told(&log)).spawn().unwrap();
+    let mut child = wrapped("exec \"$0\" \"$@\"", &reported(&log))
+        .spawn()
+        .unwrap();
     wait_until("the command runs", || lines(&log).len() == 1);
     let mut expected = lines(&log);
     for (signal, name) in [
@@ -265,7 +267,7 @@ fn what_the_terminal_sends_is_not_sent_again() {
     assert_eq!(opened, 0);
     // SAFETY: two fresh descriptors that nobody else owns.
     let (mut master, slave) = unsafe { (File::from_raw_fd(master), File::from_raw_fd(slave)) };
-    let mut command = wrapped("exec \"$0\" \"$@\"", &told(&log));
+    let mut command = wrapped("exec \"$0\" \"$@\"", &reported(&log));
     command.stdin(slave);
     // SAFETY: both calls are async-signal-safe.
     unsafe {

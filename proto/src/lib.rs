@@ -8,6 +8,7 @@ pub use json::json;
 pub mod v1 {
     #![allow(clippy::all, reason = "generated code")]
     #![allow(
+        clippy::too_many_lines,
         clippy::undocumented_unsafe_blocks,
         clippy::unwrap_used,
         reason = "generated code"
@@ -17,7 +18,7 @@ pub mod v1 {
 }
 
 impl v1::Event {
-    /// How many acts this event tells of: one, but for what is told together.
+    /// How many acts this event reports: one, but for what is reported together.
     #[must_use]
     pub fn stands_for(&self) -> u64 {
         self.repeats

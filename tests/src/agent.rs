@@ -277,12 +277,12 @@ impl Agent {
 
     /// Waits until everything that has happened so far has become events, delayed decisions included: what is not
     /// there afterwards is not going to come.
-    pub fn settle(&self) {
+    pub fn wait_idle(&self) {
         self.sentinel();
         // A holder's send and an open without a read are decided after 1 s of the kernel's clock.
         std::thread::sleep(Duration::from_millis(1800));
         self.sentinel();
-        // What is due is decided at the end of the turn that took a record in: of the sentinel's own that was told before.
+        // What is due is decided at the end of the turn that took a record in: of the sentinel's own that was reported before.
         self.sentinel();
     }
 
@@ -335,7 +335,7 @@ impl Agent {
         let mut watch = self.stopwatch();
         self.terminate();
         wait_for("the end of the agent", patience(60), || {
-            watch.look(pid);
+            watch.inspect(pid);
             has_ended(self).then_some(())
         });
         watch.took()

@@ -146,7 +146,7 @@ pub fn flush_marks(pid: u32) -> io::Result<usize> {
             let group = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), fd, 0);
             OwnedFd::from_raw_fd(checked(group)?)
         };
-        // SAFETY: a flush looks at no path.
+        // SAFETY: a flush inspects no path.
         let flushed = unsafe {
             libc::fanotify_mark(
                 group.as_raw_fd(),

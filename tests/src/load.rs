@@ -37,7 +37,7 @@ impl Spent {
     /// Begins to count.
     ///
     /// # Errors
-    /// When the kernel does not tell the time.
+    /// When the kernel does not report the time.
     pub fn now(whose: Whose) -> io::Result<Start> {
         Ok(Start {
             wall: Instant::now(),
@@ -51,7 +51,7 @@ impl Start {
     /// What was spent since, for each of `rounds`.
     ///
     /// # Errors
-    /// When the kernel does not tell the time.
+    /// When the kernel does not report the time.
     pub fn until_now(self, rounds: u32) -> io::Result<Spent> {
         let wall = self.wall.elapsed();
         let processor = processor(self.whose)?.saturating_sub(self.processor);
@@ -73,7 +73,7 @@ fn processor(whose: Whose) -> io::Result<Duration> {
     match whose {
         Whose::Thread => clock(libc::CLOCK_THREAD_CPUTIME_ID),
         Whose::Process => clock(libc::CLOCK_PROCESS_CPUTIME_ID),
-        // Only getrusage(2) tells of children; its sum is the scheduler's, not one of ticks.
+        // Only getrusage(2) reports children; its sum is the scheduler's, not one of ticks.
         Whose::Family => Ok(clock(libc::CLOCK_PROCESS_CPUTIME_ID)? + children()?),
     }
 }

@@ -82,7 +82,7 @@ impl Stopwatch {
 
     /// Takes in what the process's threads have waited. What it does not see of a thread before that one's end counts as
     /// the process's own time, so of what ends it is called again and again.
-    pub fn look(&mut self, pid: u32) {
+    pub fn inspect(&mut self, pid: u32) {
         for (thread, waited) in waits(pid) {
             let before = self.before.get(&thread).copied().unwrap_or_default();
             self.waited = self.waited.max(waited.saturating_sub(before));
@@ -256,7 +256,7 @@ mod tests {
         let pid = std::process::id();
         let mut watch = Stopwatch::of(pid);
         std::thread::sleep(Duration::from_millis(50));
-        watch.look(pid);
+        watch.inspect(pid);
         assert!(watch.took() <= watch.began.elapsed());
         assert!(waits(pid).len() > 1, "the test's thread and the main one");
         watch.waited = Duration::from_secs(1000);

@@ -58,7 +58,7 @@ pub fn run(scratch: &Scratch, act: Act) -> Traced {
     collect(scratch, |act| act.run(), act)
 }
 
-/// The same, for a test that wants all told: where a gap says that there was no time to look into something, which is honest
+/// The same, for a test that wants all reported: where a gap says that there was no time to inspect something, which is honest
 /// beside others, it is done again, three times at most.
 pub fn run_in_time(scratch: &Scratch, act: impl Fn() -> Act) -> Traced {
     for _ in 0..2 {
@@ -66,12 +66,12 @@ pub fn run_in_time(scratch: &Scratch, act: impl Fn() -> Act) -> Traced {
         if !traced.events.iter().any(out_of_time) {
             return traced;
         }
-        eprintln!("once more: there was no time to look into something");
+        eprintln!("once more: there was no time to inspect something");
     }
     run(scratch, act())
 }
 
-/// Whether an event says that there was no time to look into something.
+/// Whether an event says that there was no time to inspect something.
 #[must_use]
 pub fn out_of_time(event: &Event) -> bool {
     event.reason() == "inspection_timeout"
@@ -80,7 +80,11 @@ pub fn out_of_time(event: &Event) -> bool {
 /// As [`run`], with how long it took (see [`Stopwatch`]).
 pub fn run_timed(scratch: &Scratch, act: Act) -> (Traced, Duration) {
     let mut watch = Stopwatch::start();
-    let traced = collect(scratch, |act| act.run_watched(|pid| watch.look(pid)), act);
+    let traced = collect(
+        scratch,
+        |act| act.run_watched(|pid| watch.inspect(pid)),
+        act,
+    );
     (traced, watch.took())
 }
 

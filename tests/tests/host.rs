@@ -43,9 +43,9 @@ keytrail_tests::cases! {
     ways_out {
         packed_encrypted_and_uploaded
         given_to_a_client_to_send
-        told_in_a_body
+        reported_in_a_body
         sent_by_a_shell
-        told_in_a_url_or_packed
+        reported_in_a_url_or_packed
         by_a_program_of_many
         encrypted_by_a_script
     }
@@ -70,7 +70,7 @@ keytrail_tests::cases! {
         two_hundred_curls
         python_posts_a_service_account
         the_users_python_posts_a_service_account
-        connections_are_told_apart
+        connections_are_distinguished
     }
     identified {
         curl_signs_for_aws
@@ -127,7 +127,7 @@ keytrail_tests::cases! {
     }
     sends_tcp {
         found_in_a_file_and_used_at_once
-        longer_than_what_is_looked_into
+        longer_than_what_is_inspected
         environment_posted_in_clear
         one_send_is_one_group
         holder_sends_other_bytes
@@ -203,7 +203,7 @@ keytrail_tests::cases! {
         linked_over
         swapped
         swapped_behind_a_watched_name
-        the_passport_tells_it
+        the_passport_shows_it
         nothing_happened
     }
     against {
@@ -242,7 +242,7 @@ keytrail_tests::cases! {
         rsyslog_has_all_by_tls
     }
     sinks_metrics {
-        a_collector_is_told_counts
+        a_collector_receives_counts
     }
     sinks_far {
         a_collector_has_all
@@ -319,6 +319,10 @@ keytrail_tests::cases! {
     exchange {
         an_inventory_in_forms_of_others
         findings_in_forms_of_others
+    }
+    schema {
+        the_standard_style
+        nothing_breaks_clients
     }
     elsewhere {
         asked_from_another_host

@@ -25,7 +25,7 @@ keytrail_tests::cases! {
     }
     sends_tcp {
         found_in_a_file_and_used_at_once
-        longer_than_what_is_looked_into
+        longer_than_what_is_inspected
         environment_posted_in_clear
         holder_sends_other_bytes
         stranger_sends_noise

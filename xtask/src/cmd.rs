@@ -75,7 +75,7 @@ pub fn cargo() -> Command {
     command
 }
 
-/// Whether we are root. /proc/self belongs to the effective user of whoever looks at it.
+/// Whether we are root. /proc/self belongs to the effective user of whoever inspects it.
 pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|meta| meta.uid() == 0)
 }

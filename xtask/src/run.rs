@@ -33,7 +33,7 @@ pub fn run(args: &Args) -> Result<()> {
         build::Log::from_flag(args.kernel_log),
     )?;
 
-    // These look at text they are given, not at the machine.
+    // These inspect text they are given, not at the machine.
     let harmless = [
         "classify",
         "help",

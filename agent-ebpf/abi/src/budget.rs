@@ -1,6 +1,6 @@
 //! What a process and a connection may have captured: beyond it payloads are passed over, and counted.
 
-/// Which limit a payload met. Each is a number of the configuration (bytes a second), handed over in the globals.
+/// Which limit a payload reached. Each is a number of the configuration (bytes a second), handed over in the globals.
 pub mod passed {
     /// What a holder sent on connections that it accepted.
     pub const ANSWERS: usize = 0;

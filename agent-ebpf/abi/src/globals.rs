@@ -126,7 +126,7 @@ pub mod field {
         SB_MAGIC,
         /// 1: files that were not seen before are reported when they are read.
         DISCOVER,
-        /// 1: accesses to pages of mappings are told (`mm_filemap_fault`, 6.12 and later).
+        /// 1: accesses to pages of mappings are reported (`mm_filemap_fault`, 6.12 and later).
         HAS_FAULTS,
         SOCK_FAMILY,
         SOCK_STATE,

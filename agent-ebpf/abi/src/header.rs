@@ -62,6 +62,31 @@ impl Kind {
     /// One more than the highest kind: the size of per-kind counters.
     pub const COUNT: usize = 23;
 
+    /// Goes through the ring of payloads.
+    #[inline(always)]
+    pub const fn is_payload(kind: u16) -> bool {
+        matches!(
+            kind,
+            Self::SOCK_SEND
+                | Self::TLS_WRITE
+                | Self::UNIX_SEND
+                | Self::UDP_SEND
+                | Self::FD_WRITE
+                | Self::FD_TARGET
+                | Self::ANSWER
+        )
+    }
+
+    /// Is made when a process gives bytes away.
+    pub const fn is_send(kind: u16) -> bool {
+        Self::is_payload(kind) && !matches!(kind, Self::FD_TARGET | Self::ANSWER)
+    }
+
+    /// Has bytes of a program's memory behind it, always: of [`Kind::FILE_NEW`] only some have.
+    pub const fn has_bytes(kind: u16) -> bool {
+        Self::is_send(kind) || matches!(kind, Self::ANSWER | Self::EXEC | Self::EXEC_CHUNK)
+    }
+
     /// The name used in gaps and counters.
     pub const fn name(kind: u16) -> &'static str {
         match kind {

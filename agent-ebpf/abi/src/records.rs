@@ -177,7 +177,7 @@ pub mod access {
     pub const MMAP: u32 = 3;
     /// Permission to read was checked right before a read (`security_file_permission`).
     pub const PERMISSION: u32 = 4;
-    /// The file was mapped readable, where the kernel does not tell when the mapping is accessed.
+    /// The file was mapped readable, where the kernel does not report when the mapping is accessed.
     pub const MAPPED: u32 = 5;
     /// A system call read bytes of a file in memory: known from what it had changed when the thread made its next call.
     pub const CALL: u32 = 6;
@@ -208,7 +208,7 @@ pub const NAME_MAX: usize = 64;
 /// Path components kept in [`FileNew`], innermost first.
 pub const NAME_DEPTH: usize = 16;
 
-/// Most bytes of a file that are told with the record of its first read.
+/// Most bytes of a file that are reported with the record of its first read.
 pub const CONTENT_MAX: usize = PAYLOAD_TIERS[3];
 
 /// A regular file that no process was seen to read before. What was read of it follows where it was read whole and may
@@ -220,7 +220,7 @@ pub struct FileNew {
     pub file: FileId,
     pub size: u64,
     pub ctime_ns: u64,
-    /// The process is *unknown* from here on, under this `exec_id` and no other, until user space has looked at the
+    /// The process is *unknown* from here on, under this `exec_id` and no other, until user space has inspected the
     /// file; 0 when it is a holder already.
     pub exec_id: u64,
     pub access: u32,
@@ -304,7 +304,7 @@ const _: () = assert!(size_of::<SockSend>() == 80 + 56 + 32);
 /// Most bytes of the name of a Unix socket (`sockaddr_un.sun_path`).
 pub const UNIX_NAME_MAX: usize = 108;
 
-/// Bytes that a Unix or UDP socket has taken, told when it has: [`crate::Kind::UNIX_SEND`], [`crate::Kind::UDP_SEND`].
+/// Bytes that a Unix or UDP socket has taken, reported when it has: [`crate::Kind::UNIX_SEND`], [`crate::Kind::UDP_SEND`].
 /// Data follows.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -410,7 +410,7 @@ pub const TARGET_NAME: usize = 128;
 /// Path components kept in [`FdTarget`], innermost first.
 pub const TARGET_DEPTH: usize = 16;
 
-/// The path of what a program writes to, told once, before its first [`FdWrite`].
+/// The path of what a program writes to, reported once, before its first [`FdWrite`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct FdTarget {

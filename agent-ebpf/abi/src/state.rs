@@ -10,7 +10,7 @@ pub const PROC_HOLDER: u32 = 2;
 /// The agent itself: nothing it does is recorded.
 pub const PROC_IGNORED: u32 = 3;
 /// The process holds credentials, but none beside keys that never travel by themselves (the private key of a server):
-/// what it answers on connections it accepted is looked at as a sample only. Whatever else it sends is captured.
+/// what it answers on connections it accepted is inspected as a sample only. Whatever else it sends is captured.
 pub const PROC_KEYS: u32 = 4;
 
 /// Bit of an `exec_id` that names no exec of the process itself: it reads from the pipe of a process of which it is not
@@ -49,8 +49,8 @@ pub struct Watch {
     /// Bits of [`watch`].
     pub flags: u32,
     pub pad: u32,
-    /// `inode->i_ctime` of the version user space has looked at, nanoseconds since the epoch; 0 when not known. Another
-    /// version is told like a file not seen before, where those are told: inode numbers are used again.
+    /// `inode->i_ctime` of the version user space has inspected, nanoseconds since the epoch; 0 when not known. Another
+    /// version is reported like a file not seen before, where those are reported: inode numbers are used again.
     pub ctime_ns: u64,
 }
 
@@ -162,7 +162,7 @@ pub mod counter {
     pub const PASSED_WRITES: usize = PASSED_UDP + crate::passed::COUNT;
     /// No counter: under which number `exec_pipes` began what `exec` goes on with.
     pub const BEGUN: usize = PASSED_WRITES + 1;
-    /// Calls that take something out of a process, beyond those of one program that are told.
+    /// Calls that take something out of a process, beyond those of one program that are reported.
     pub const ATTACH_PASSED: usize = BEGUN + 1;
     pub const COUNT: usize = ATTACH_PASSED + 1;
 }
@@ -235,10 +235,10 @@ const _: () = assert!(size_of::<SelfTest>() == 8 * 7 + 16 + 16 + 4 * 12 + 16);
 
 /// Bytes that one run of the wipe program overwrites: a slot and its ring header make 32 KiB.
 pub const WIPE_SLOT: usize = 32 * 1024 - 8;
-/// Bytes that one run of the leap program passes by: with the ring header 128 KiB.
-pub const LEAP_SLOT: usize = 128 * 1024 - 8;
+/// Bytes that one run of the skip program passes by: with the ring header 128 KiB.
+pub const SKIP_SLOT: usize = 128 * 1024 - 8;
 
-/// Bit of a `SEEN` value (a change time): user space has looked at this version and found nothing. The bit is free until
+/// Bit of a `SEEN` value (a change time): user space has inspected this version and found nothing. The bit is free until
 /// the year 2262.
 pub const SEEN_CLEAN: u64 = 1 << 63;
 

@@ -64,7 +64,7 @@ impl<W: Write> Write for Drain<W> {
 }
 
 /// Decompresses the frame at the beginning of `bytes`, piece by piece into `each`, as long as that says that it wants more;
-/// returns how many bytes the frame has, or as many as were looked at.
+/// returns how many bytes the frame has, or as many as were inspected.
 ///
 /// # Errors
 /// What is wrong, as the end of a sentence, and at which byte of `bytes` the part begins that is.

@@ -16,16 +16,9 @@ const SPKI: [u8; 12] = [
 pub const MAX_KEY: usize = 16 << 10;
 
 /// Why a key is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct KeyError(pub &'static str);
-
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
-
-impl std::error::Error for KeyError {}
 
 /// Signs bundles.
 pub struct SigningKey(Ed25519KeyPair);

@@ -1,11 +1,11 @@
-//! The members of a bundle as they come out of its frames, also of one that is damaged: what cannot be read is told, and
+//! The members of a bundle as they come out of its frames, also of one that is damaged: what cannot be read is reported, and
 //! reading goes on at the next frame in which a member begins.
 
 use super::frames;
 use super::ustar::{self, BLOCK, Head};
 use super::{MAX_CONTENT, MAX_MEMBERS};
 
-/// What is met on the way.
+/// What is seen on the way.
 pub trait Visitor {
     /// A member begins.
     fn begin(&mut self, head: &Head);
@@ -71,7 +71,7 @@ struct Stream<'a, V> {
     members: usize,
     total: u64,
     full: bool,
-    /// Damage was told, and no member was found since: what is met now may be anything.
+    /// Damage was reported, and no member was found since: what is seen now may be anything.
     resync: bool,
 }
 

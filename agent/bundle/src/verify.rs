@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-/// Damaged places that are told; more say nothing new.
+/// Damaged places that are reported; more say nothing new.
 const MAX_DAMAGES: usize = 20;
 
 /// What the signature proves.
@@ -32,7 +32,7 @@ pub enum SignatureState {
 /// One thing that is not as it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
-    /// Content differs; the first difference is between these bytes of the file, where that can be told.
+    /// Content differs; the first difference is between these bytes of the file, where that can be determined.
     Content {
         name: String,
         within: Option<(u64, u64)>,

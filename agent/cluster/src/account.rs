@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_is_told_by_its_environment() {
+    fn a_pod_is_recognized_by_its_environment() {
         let find = |variables: &'static [(&str, &str)]| {
             let variable = |name: &str| {
                 let found = variables.iter().find(|(key, _)| *key == name);

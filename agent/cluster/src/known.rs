@@ -1,4 +1,4 @@
-//! What was told of pods, whoever told it: each change goes out once.
+//! What was reported about pods, whoever reported it: each change goes out once.
 
 use keytrail_model::PodNames;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,65 +13,65 @@ const PACE: Duration = Duration::from_millis(1);
 
 /// What was learnt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum PodUpdate {
     /// A pod is here, or is called otherwise than before.
     Pod(Box<PodNames>),
     /// The pod of this uid is not here any more.
     Gone(String),
-    /// Names cannot be had at present, and why: told once until it is well again.
+    /// Names cannot be had at present, and why: reported once until it is well again.
     Trouble(String),
     /// So many pods found no room, since the last time.
     NoRoom(u64),
-    /// A pod could not be read and is left out: told once for each time that the kubelet is asked.
+    /// A pod could not be read and is left out: reported once for each time that the kubelet is asked.
     Unreadable,
 }
 
-/// Where it is told. Called on the thread of the watch; it must not wait.
+/// Where it is reported. Called on the thread of the watch; it must not wait.
 #[derive(Clone)]
-pub(crate) struct Tell(Arc<dyn Fn(Told) + Send + Sync>);
+pub(crate) struct Updates(Arc<dyn Fn(PodUpdate) + Send + Sync>);
 
-impl Tell {
-    pub fn new(tell: impl Fn(Told) + Send + Sync + 'static) -> Tell {
-        Tell(Arc::new(tell))
+impl Updates {
+    pub fn new(updates: impl Fn(PodUpdate) + Send + Sync + 'static) -> Updates {
+        Updates(Arc::new(updates))
     }
 
-    pub fn tell(&self, told: Told) {
-        (self.0)(told);
+    pub fn send(&self, update: PodUpdate) {
+        (self.0)(update);
     }
 }
 
-impl fmt::Debug for Tell {
+impl fmt::Debug for Updates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Tell")
+        f.write_str("Updates")
     }
 }
 
-/// The pods that were told of, by uid, with what they were said to be called. It outlives a change of the source.
+/// The pods that were reported, by uid, with what they were said to be called. It outlives a change of the source.
 #[derive(Debug)]
 pub(crate) struct Known {
-    tell: Tell,
+    updates: Updates,
     pods: BTreeMap<String, PodNames>,
 }
 
 impl Known {
-    pub fn new(tell: Tell) -> Known {
+    pub fn new(updates: Updates) -> Known {
         Known {
-            tell,
+            updates,
             pods: BTreeMap::new(),
         }
     }
 
-    /// A pod is here. Nothing is told if that is known.
+    /// A pod is here. Nothing is reported if that is known.
     pub async fn put(&mut self, names: PodNames) {
         if self.pods.get(&names.uid) == Some(&names) {
             return;
         }
         self.pods.insert(names.uid.clone(), names.clone());
-        self.tell.tell(Told::Pod(Box::new(names)));
+        self.updates.send(PodUpdate::Pod(Box::new(names)));
         tokio::time::sleep(PACE).await;
     }
 
-    /// As [`Known::put`], of a single change: where there is no room, that is told.
+    /// As [`Known::put`], of a single change: where there is no room, that is reported.
     pub async fn change(&mut self, names: PodNames) {
         match self.pods.len() >= MAX_PODS && !self.pods.contains_key(&names.uid) {
             true => self.no_room(1),
@@ -81,11 +81,11 @@ impl Known {
 
     pub fn remove(&mut self, uid: &str) {
         if self.pods.remove(uid).is_some() {
-            self.tell.tell(Told::Gone(uid.to_owned()));
+            self.updates.send(PodUpdate::Gone(uid.to_owned()));
         }
     }
 
-    /// The whole of it is told: whoever is not among these uids has gone.
+    /// The whole of it is reported: whoever is not among these uids has gone.
     pub fn only(&mut self, there: &BTreeSet<String>) {
         let gone: Vec<_> = self
             .pods
@@ -100,11 +100,11 @@ impl Known {
 
     pub fn no_room(&self, pods: u64) {
         if pods > 0 {
-            self.tell.tell(Told::NoRoom(pods));
+            self.updates.send(PodUpdate::NoRoom(pods));
         }
     }
 
     pub fn unreadable(&self) {
-        self.tell.tell(Told::Unreadable);
+        self.updates.send(PodUpdate::Unreadable);
     }
 }

@@ -5,12 +5,11 @@
 use crate::details::without_details;
 use crate::known::{Known, MAX_PODS};
 use crate::pod;
-use crate::socket::{self, Unconnected};
+use crate::socket::{self, Server, SocketError};
 use crate::standing::{Source, Standing};
 use crate::wire::{Pod, WatchPodsEvent};
 use prost::Message as _;
 use std::collections::BTreeSet;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
@@ -25,7 +24,7 @@ use tonic_prost::ProstCodec;
 pub const PODS_SOCKET: &str = "/var/lib/kubelet/pods-api/pods-api.sock";
 const WATCH: &str = "/v1alpha1.Pods/WatchPods";
 /// By which a kubelet that can is asked for these fields only: a specification may hold secrets, and is not wanted. The others
-/// do not look at it.
+/// do not inspect it.
 const MASK_KEY: &str = "x-kubernetes-fieldmask";
 const MASK: &str = "metadata.name,metadata.namespace,metadata.uid,metadata.labels,metadata.ownerReferences,\
                     spec.serviceAccountName,spec.nodeName,status.containerStatuses,status.initContainerStatuses,\
@@ -39,20 +38,19 @@ const FIRST: Duration = Duration::from_secs(30);
 const FIRST_REST: Duration = Duration::from_millis(500);
 const LAST_REST: Duration = Duration::from_secs(60);
 
-/// Why the kubelet does not serve. What it writes itself is not repeated.
+static SERVER: Server = Server {
+    name: "the kubelet",
+    absent: "kubelets have it from 1.37 on",
+};
+
+/// Why the kubelet does not serve.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("there is no socket {}: kubelets have it from 1.37 on", .0.display())]
-    Absent(PathBuf),
-    #[error("the kubelet cannot be reached on {}: {}", .0.display(), .1)]
-    Unreachable(PathBuf, io::Error),
-    #[error("what listens on the kubelet's socket does not speak gRPC")]
-    NotGrpc,
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     #[error("the kubelet does not know all of its pods yet")]
     NotSynced,
-    #[error("the kubelet does not answer")]
-    Silent,
-    #[error("the kubelet tells of a pod of more than 4 MiB")]
+    #[error("the kubelet reports a pod of more than 4 MiB")]
     TooLarge,
     #[error("the kubelet's watch of pods has another protocol")]
     Foreign,
@@ -60,16 +58,6 @@ enum Refused {
     Ended,
     #[error("the kubelet has ended the watch of pods: {0:?}")]
     Failed(Code),
-}
-
-impl From<Unconnected> for Refused {
-    fn from(why: Unconnected) -> Refused {
-        match why {
-            Unconnected::Absent(at) => Refused::Absent(at),
-            Unconnected::Unreachable(at, e) => Refused::Unreachable(at, e),
-            Unconnected::NotGrpc => Refused::NotGrpc,
-        }
-    }
 }
 
 impl Refused {
@@ -119,9 +107,9 @@ impl Kubelet {
     }
 
     async fn ask(&mut self) -> Result<Changes, Refused> {
-        let channel = timeout(CONNECT, socket::connect(&self.socket))
+        let channel = timeout(CONNECT, socket::connect(&SERVER, &self.socket))
             .await
-            .map_err(|_| Refused::Silent)??;
+            .map_err(|_| SocketError::Silent(&SERVER))??;
         let mut request = Request::new(());
         if self.masked {
             let mask = MetadataValue::from_static(MASK);
@@ -130,7 +118,10 @@ impl Kubelet {
         let mut client =
             Grpc::new(without_details(channel.clone())).max_decoding_message_size(MAX_CHANGE);
         let begin = async {
-            client.ready().await.map_err(|_| Refused::NotGrpc)?;
+            client
+                .ready()
+                .await
+                .map_err(|_| SocketError::NotGrpc(&SERVER))?;
             let path = PathAndQuery::from_static(WATCH);
             let codec = ProstCodec::<(), WatchPodsEvent>::default();
             let answer = client.server_streaming(request, path, codec).await;
@@ -138,7 +129,9 @@ impl Kubelet {
             let first = stream.message().await.map_err(|e| self.failed(&e))?;
             Ok::<_, Refused>((first.ok_or(Refused::Ended)?, stream))
         };
-        let (first, stream) = timeout(FIRST, begin).await.map_err(|_| Refused::Silent)??;
+        let (first, stream) = timeout(FIRST, begin)
+            .await
+            .map_err(|_| SocketError::Silent(&SERVER))??;
         Ok(Changes {
             first,
             stream,
@@ -178,14 +171,14 @@ impl Kubelet {
 }
 
 fn note(standing: &Standing, refused: &Refused) {
-    let absent = matches!(refused, Refused::Absent(_));
+    let absent = matches!(refused, Refused::Socket(SocketError::Absent(..)));
     standing.refused(Source::Kubelet, &refused.to_string(), absent);
 }
 
 impl Changes {
     async fn follow(mut self, known: &mut Known, standing: &Standing) -> Result<(), Refused> {
         let mut kinds = Kinds::default();
-        // What is there, until all of it was told, and what of it found no room.
+        // What is there, until all of it was reported, and what of it found no room.
         let mut beginning = Some((BTreeSet::new(), 0));
         let mut readable = true;
         let mut event = self.first;

@@ -16,7 +16,7 @@ mod watch;
 mod wire;
 
 pub use account::{ACCOUNT_DIR, Cluster, ClusterError};
-pub use known::Told;
+pub use known::PodUpdate;
 pub use kubelet::PODS_SOCKET;
 pub use runtime::RUNTIME_SOCKET;
 pub use standing::{Source, SourceStatus};

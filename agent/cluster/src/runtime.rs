@@ -5,7 +5,7 @@
 use crate::details::without_details;
 use crate::known::{Known, MAX_PODS};
 use crate::pod::{self, MAX_CONTAINERS};
-use crate::socket::{self, Unconnected};
+use crate::socket::{self, Server, SocketError};
 use crate::standing::{Source, Standing};
 use crate::wire::cri::{
     Container, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse,
@@ -15,7 +15,6 @@ use crate::wire::cri::{
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::{sleep, timeout};
@@ -46,33 +45,22 @@ const EVERY: Duration = Duration::from_secs(2);
 const FIRST_REST: Duration = Duration::from_millis(500);
 const LAST_REST: Duration = Duration::from_secs(60);
 
-/// Why it does not serve. What it writes itself is not repeated.
+static SERVER: Server = Server {
+    name: "the container runtime",
+    absent: "`runtime_socket` says where a runtime has it",
+};
+
+/// Why it does not serve.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    #[error("there is no socket {}: `runtime_socket` says where a runtime has it", .0.display())]
-    Absent(PathBuf),
-    #[error("the container runtime cannot be reached on {}: {}", .0.display(), .1)]
-    Unreachable(PathBuf, io::Error),
-    #[error("what listens on the container runtime's socket does not speak gRPC")]
-    NotGrpc,
+    #[error(transparent)]
+    Socket(#[from] SocketError),
     #[error("the container runtime does not speak CRI v1")]
     NotCri,
-    #[error("the container runtime does not answer")]
-    Silent,
     #[error("the container runtime answers with more than it may (16 MiB)")]
     TooLarge,
     #[error("the container runtime refuses: {0:?}")]
     Failed(Code),
-}
-
-impl From<Unconnected> for Refused {
-    fn from(why: Unconnected) -> Refused {
-        match why {
-            Unconnected::Absent(at) => Refused::Absent(at),
-            Unconnected::Unreachable(at, e) => Refused::Unreachable(at, e),
-            Unconnected::NotGrpc => Refused::NotGrpc,
-        }
-    }
 }
 
 impl Refused {
@@ -91,7 +79,7 @@ pub(crate) struct Runtime {
     socket: PathBuf,
     /// Of containers that are there, what images they have.
     images: BTreeMap<String, ContainerStatus>,
-    /// Pods that found no room, as last told.
+    /// Pods that found no room, as last reported.
     unkept: u64,
 }
 
@@ -109,7 +97,7 @@ impl Runtime {
         let mut rest = FIRST_REST;
         loop {
             let refused = self.follow(known, standing, &mut rest).await;
-            let absent = matches!(refused, Refused::Absent(_));
+            let absent = matches!(refused, Refused::Socket(SocketError::Absent(..)));
             standing.refused(Source::Runtime, &refused.to_string(), absent);
             sleep(rest).await;
             rest = (rest * 2).min(LAST_REST);
@@ -123,10 +111,10 @@ impl Runtime {
         standing: &Standing,
         rest: &mut Duration,
     ) -> Refused {
-        let channel = match timeout(ANSWER, socket::connect(&self.socket)).await {
+        let channel = match timeout(ANSWER, socket::connect(&SERVER, &self.socket)).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(why)) => return why.into(),
-            Err(_) => return Refused::Silent,
+            Err(_) => return SocketError::Silent(&SERVER).into(),
         };
         loop {
             if let Err(refused) = self.round(&channel, known, standing).await {
@@ -236,7 +224,10 @@ where
 {
     let mut client = Grpc::new(without_details(channel.clone())).max_decoding_message_size(most);
     let asking = async {
-        client.ready().await.map_err(|_| Refused::NotGrpc)?;
+        client
+            .ready()
+            .await
+            .map_err(|_| SocketError::NotGrpc(&SERVER))?;
         let codec = ProstCodec::<Q, A>::default();
         let path = PathAndQuery::from_static(method);
         let answer = client.unary(Request::new(ask), path, codec).await;
@@ -244,7 +235,7 @@ where
     };
     let answer = timeout(ANSWER, asking)
         .await
-        .map_err(|_| Refused::Silent)??;
+        .map_err(|_| SocketError::Silent(&SERVER))??;
     Ok(answer.into_inner())
 }
 

@@ -47,7 +47,7 @@ struct Kind {
 }
 
 #[derive(Debug, Deserialize)]
-struct Line {
+struct WatchLine {
     object: Pod,
 }
 
@@ -191,7 +191,9 @@ impl Server<'_> {
                 code => Failure::Other(format!("the API server ends the watch: {code}")),
             });
         }
-        let pod = serde_json::from_slice::<Line>(line).map_err(bad)?.object;
+        let pod = serde_json::from_slice::<WatchLine>(line)
+            .map_err(bad)?
+            .object;
         let at = pod.metadata.resource_version.clone();
         match kind.r#type.as_str() {
             "ADDED" | "MODIFIED" => {

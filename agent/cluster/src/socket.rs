@@ -12,21 +12,38 @@ use tonic::transport::{Channel, Endpoint};
 const PING: Duration = Duration::from_secs(360);
 const PONG: Duration = Duration::from_secs(30);
 
-/// Why there is no connection.
+/// Who serves on a socket of the node.
 #[derive(Debug)]
-pub(crate) enum Unconnected {
-    Absent(PathBuf),
-    Unreachable(PathBuf, io::Error),
-    NotGrpc,
+pub(crate) struct Server {
+    /// As the subject of a sentence.
+    pub name: &'static str,
+    /// What to know where there is no socket.
+    pub absent: &'static str,
 }
 
-pub(crate) async fn connect(socket: &Path) -> Result<Channel, Unconnected> {
+/// Why it does not serve, whoever it is. What it writes itself is not repeated.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SocketError {
+    #[error("there is no socket {}: {}", .1.display(), .0.absent)]
+    Absent(&'static Server, PathBuf),
+    #[error("{} cannot be reached on {}: {}", .0.name, .1.display(), .2)]
+    Unreachable(&'static Server, PathBuf, io::Error),
+    #[error("what listens on {}'s socket does not speak gRPC", .0.name)]
+    NotGrpc(&'static Server),
+    #[error("{} does not answer", .0.name)]
+    Silent(&'static Server),
+}
+
+pub(crate) async fn connect(
+    server: &'static Server,
+    socket: &Path,
+) -> Result<Channel, SocketError> {
     let stream = match UnixStream::connect(socket).await {
         Ok(stream) => stream,
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(Unconnected::Absent(socket.to_owned()));
+            return Err(SocketError::Absent(server, socket.to_owned()));
         }
-        Err(e) => return Err(Unconnected::Unreachable(socket.to_owned(), e)),
+        Err(e) => return Err(SocketError::Unreachable(server, socket.to_owned(), e)),
     };
     // The transport wraps errors beyond recognition: so the connection is made before and handed over.
     let mut stream = Some(TokioIo::new(stream));
@@ -43,5 +60,5 @@ pub(crate) async fn connect(socket: &Path) -> Result<Channel, Unconnected> {
         .keep_alive_while_idle(true)
         .connect_with_connector(connector)
         .await
-        .map_err(|_| Unconnected::NotGrpc)
+        .map_err(|_| SocketError::NotGrpc(server))
 }

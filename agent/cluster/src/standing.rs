@@ -1,6 +1,6 @@
 //! Who of those that know names serves, and why nobody better does.
 
-use crate::known::{Tell, Told};
+use crate::known::{PodUpdate, Updates};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -43,7 +43,7 @@ struct State {
     sources: Vec<SourceStatus>,
     /// Those that refuse since they are not there at all.
     absent: BTreeSet<Source>,
-    /// That nobody serves was told.
+    /// That nobody serves was reported.
     troubled: bool,
     /// Somebody did once.
     served: bool,
@@ -52,13 +52,13 @@ struct State {
 /// Shared with whoever asks for it.
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
-    tell: Tell,
+    updates: Updates,
     state: Arc<Mutex<State>>,
 }
 
 impl Standing {
     /// `sources`: each with its place, in the order in which they are asked.
-    pub fn new(tell: Tell, sources: impl IntoIterator<Item = (Source, String)>) -> Standing {
+    pub fn new(updates: Updates, sources: impl IntoIterator<Item = (Source, String)>) -> Standing {
         let sources = sources
             .into_iter()
             .map(|(source, at)| SourceStatus {
@@ -69,7 +69,7 @@ impl Standing {
             })
             .collect();
         Standing {
-            tell,
+            updates,
             state: Arc::new(Mutex::new(State {
                 sources,
                 ..State::default()
@@ -101,7 +101,7 @@ impl Standing {
         }
     }
 
-    /// `source` does not serve. It is told when nobody does; not where there is no socket of anybody (`absent`), never
+    /// `source` does not serve. It is reported when nobody does; not where there is no socket of anybody (`absent`), never
     /// was one, and nobody else can be asked: such a host has no names to miss.
     pub fn refused(&self, source: Source, why: &str, absent: bool) {
         let mut state = self.lock();
@@ -130,7 +130,7 @@ impl Standing {
             let reasons: Vec<_> = state.sources.iter().map(|s| s.reason.as_str()).collect();
             let why = reasons.join("; ");
             drop(state);
-            self.tell.tell(Told::Trouble(why));
+            self.updates.send(PodUpdate::Trouble(why));
         }
     }
 
@@ -148,13 +148,13 @@ mod tests {
     use std::sync::mpsc::channel;
 
     #[test]
-    fn trouble_is_that_nobody_serves_and_told_once() {
-        let (tell, told) = channel();
-        let tell = Tell::new(move |what| {
-            let _ = tell.send(what);
+    fn trouble_is_that_nobody_serves_and_reported_once() {
+        let (sender, received) = channel();
+        let updates = Updates::new(move |what| {
+            let _ = sender.send(what);
         });
         let standing = Standing::new(
-            tell,
+            updates,
             [
                 (Source::Kubelet, "/s".to_owned()),
                 (Source::ApiServer, "h:1".to_owned()),
@@ -162,56 +162,59 @@ mod tests {
         );
         let of = |n: usize| standing.sources()[n].clone();
         standing.refused(Source::Kubelet, "no socket", true);
-        assert!(told.try_recv().is_err());
+        assert!(received.try_recv().is_err());
         standing.refused(Source::ApiServer, "403", false);
         standing.refused(Source::ApiServer, "500", false);
         assert_eq!(
-            told.try_recv(),
-            Ok(Told::Trouble("no socket; 403".to_owned()))
+            received.try_recv(),
+            Ok(PodUpdate::Trouble("no socket; 403".to_owned()))
         );
-        assert!(told.try_recv().is_err());
+        assert!(received.try_recv().is_err());
         standing.serves(Source::ApiServer);
         assert!(of(1).serves && of(1).reason.is_empty() && of(0).reason == "no socket");
         // The better one comes: of the other nothing is known any more.
         standing.serves(Source::Kubelet);
         assert!(of(0).serves && of(0).reason.is_empty() && !of(1).serves);
         standing.refused(Source::Kubelet, "gone", false);
-        assert!(told.try_recv().is_err());
+        assert!(received.try_recv().is_err());
         standing.refused(Source::ApiServer, "403", false);
-        assert_eq!(told.try_recv(), Ok(Told::Trouble("gone; 403".to_owned())));
+        assert_eq!(
+            received.try_recv(),
+            Ok(PodUpdate::Trouble("gone; 403".to_owned()))
+        );
     }
 
     /// A host with a kubelet that has no such socket, outside of a pod.
     #[test]
     fn a_socket_that_was_never_there_is_no_trouble() {
-        let (tell, told) = channel();
-        let tell = Tell::new(move |what| {
-            let _ = tell.send(what);
+        let (sender, received) = channel();
+        let updates = Updates::new(move |what| {
+            let _ = sender.send(what);
         });
-        let standing = Standing::new(tell, [(Source::Kubelet, "/s".to_owned())]);
+        let standing = Standing::new(updates, [(Source::Kubelet, "/s".to_owned())]);
         standing.refused(Source::Kubelet, "no socket", true);
-        assert!(told.try_recv().is_err());
+        assert!(received.try_recv().is_err());
         standing.serves(Source::Kubelet);
         standing.refused(Source::Kubelet, "no socket", true);
-        assert!(matches!(told.try_recv(), Ok(Told::Trouble(_))));
+        assert!(matches!(received.try_recv(), Ok(PodUpdate::Trouble(_))));
     }
 
     /// Neither socket is there; then one is, and does not serve.
     #[test]
     fn a_runtime_that_refuses_is_trouble_and_one_that_is_not_there_is_none() {
-        let (tell, told) = channel();
-        let tell = Tell::new(move |what| {
-            let _ = tell.send(what);
+        let (sender, received) = channel();
+        let updates = Updates::new(move |what| {
+            let _ = sender.send(what);
         });
         let sources = [Source::Kubelet, Source::Runtime].map(|of| (of, "/s".to_owned()));
-        let standing = Standing::new(tell, sources);
+        let standing = Standing::new(updates, sources);
         standing.refused(Source::Kubelet, "no socket", true);
         standing.refused(Source::Runtime, "no other", true);
-        assert!(told.try_recv().is_err());
+        assert!(received.try_recv().is_err());
         standing.refused(Source::Runtime, "no CRI", false);
         assert_eq!(
-            told.try_recv(),
-            Ok(Told::Trouble("no socket; no CRI".to_owned()))
+            received.try_recv(),
+            Ok(PodUpdate::Trouble("no socket; no CRI".to_owned()))
         );
     }
 }

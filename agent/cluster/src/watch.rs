@@ -1,7 +1,7 @@
 //! The thread that watches: the best source that serves, and the next one meanwhile.
 
 use crate::account::{Cluster, ClusterError};
-use crate::known::{Known, Tell, Told};
+use crate::known::{Known, PodUpdate, Updates};
 use crate::kubelet::Kubelet;
 use crate::runtime::Runtime;
 use crate::server::Server;
@@ -44,12 +44,12 @@ impl Watch {
     /// The thread cannot be started.
     pub fn start(
         sources: Sources,
-        tell: impl Fn(Told) + Send + Sync + 'static,
+        updates: impl Fn(PodUpdate) + Send + Sync + 'static,
     ) -> io::Result<Watch> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
-        let tell = Tell::new(tell);
+        let updates = Updates::new(updates);
         let kubelet = sources.kubelet.iter().map(|socket| {
             let at = socket.display().to_string();
             (Source::Kubelet, at)
@@ -71,12 +71,12 @@ impl Watch {
             (Source::Runtime, at)
         });
         let all = kubelet.chain(server).chain(socket);
-        let standing = Standing::new(tell.clone(), all);
+        let standing = Standing::new(updates.clone(), all);
         let watcher = Watcher {
             kubelet: sources.kubelet.as_deref().map(Kubelet::new),
             server: sources.server,
             runtime: container_runtime.as_deref().map(Runtime::new),
-            known: Known::new(tell),
+            known: Known::new(updates),
             standing: standing.clone(),
         };
         let (stop, stopped) = oneshot::channel();
@@ -116,7 +116,7 @@ impl Drop for Watch {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed and told when it happened.
+            // A panic of the thread was printed and reported when it happened.
             let _ = thread.join();
         }
     }

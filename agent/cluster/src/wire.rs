@@ -40,7 +40,7 @@ pub(crate) struct Pod {
     pub status: Option<PodStatus>,
 }
 
-/// `meta/v1` ObjectMeta. Without annotations: the kubelet tells of a pod from a file under the uid that its cgroup has, so
+/// `meta/v1` ObjectMeta. Without annotations: the kubelet reports a pod from a file under the uid that its cgroup has, so
 /// that no mirror has to be looked for.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ObjectMeta {

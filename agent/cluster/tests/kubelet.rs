@@ -8,7 +8,7 @@ mod fake;
 
 use fake::{ADDED, DELETED, Event, INITIAL_SYNC_COMPLETE, Kubelet, MODIFIED, PodText, field};
 use hyper::header::{HeaderName, HeaderValue};
-use keytrail_cluster::{Cluster, ClusterError, Source, SourceStatus, Sources, Told, Watch};
+use keytrail_cluster::{Cluster, ClusterError, PodUpdate, Source, SourceStatus, Sources, Watch};
 use keytrail_model::PodNames;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, channel};
@@ -53,12 +53,12 @@ fn beginning(pods: &[(u32, &str)]) -> Vec<Event> {
         .collect()
 }
 
-struct Telling(Receiver<Told>);
+struct Received(Receiver<PodUpdate>);
 
-impl Telling {
+impl Received {
     fn pod(&self) -> PodNames {
-        match self.0.recv_timeout(PATIENCE).expect("nothing was told") {
-            Told::Pod(names) => {
+        match self.0.recv_timeout(PATIENCE).expect("nothing was reported") {
+            PodUpdate::Pod(names) => {
                 assert!(!format!("{names:?}").contains(SECRET));
                 *names
             }
@@ -68,15 +68,15 @@ impl Telling {
 
     /// The next one, in short.
     fn next(&self) -> String {
-        match self.0.recv_timeout(PATIENCE).expect("nothing was told") {
-            Told::Pod(names) => {
+        match self.0.recv_timeout(PATIENCE).expect("nothing was reported") {
+            PodUpdate::Pod(names) => {
                 assert!(!format!("{names:?}").contains(SECRET));
                 format!("pod {} {}", &names.uid[..8], names.name)
             }
-            Told::Gone(uid) => format!("gone {}", &uid[..8]),
-            Told::Trouble(why) => format!("trouble {why}"),
-            Told::NoRoom(count) => format!("no room {count}"),
-            Told::Unreadable => "unreadable".to_owned(),
+            PodUpdate::Gone(uid) => format!("gone {}", &uid[..8]),
+            PodUpdate::Trouble(why) => format!("trouble {why}"),
+            PodUpdate::NoRoom(count) => format!("no room {count}"),
+            PodUpdate::Unreadable => "unreadable".to_owned(),
         }
     }
 
@@ -92,12 +92,12 @@ impl Telling {
     }
 }
 
-fn watch(sources: Sources) -> (Watch, Telling) {
-    let (tell, told) = channel();
+fn watch(sources: Sources) -> (Watch, Received) {
+    let (sender, received) = channel();
     let watch = Watch::start(sources, move |what| {
-        let _ = tell.send(what);
+        let _ = sender.send(what);
     });
-    (watch.unwrap(), Telling(told))
+    (watch.unwrap(), Received(received))
 }
 
 fn only(socket: &Path) -> Sources {
@@ -140,8 +140,8 @@ fn scratch() -> (TempDir, std::path::PathBuf) {
 fn a_pod_is_called_what_the_kubelet_says() {
     let (_dir, socket) = scratch();
     let kubelet = Kubelet::start(&socket, |_| Ok(beginning(&[(1, "api-7f9c8d-abcde")])));
-    let (watch, told) = watch(only(&socket));
-    let names = told.pod();
+    let (watch, received) = watch(only(&socket));
+    let names = received.pod();
     assert_eq!(names.uid, uid(1));
     assert_eq!(
         [
@@ -186,8 +186,8 @@ fn a_pod_is_called_what_the_kubelet_says() {
 fn pods_come_change_and_go() {
     let (_dir, socket) = scratch();
     let kubelet = Kubelet::start(&socket, |_| Ok(beginning(&[(1, "one"), (2, "two")])));
-    let (_watch, told) = watch(only(&socket));
-    told.all(&["pod 00000001 one", "pod 00000002 two"]);
+    let (_watch, received) = watch(only(&socket));
+    received.all(&["pod 00000001 one", "pod 00000002 two"]);
     kubelet.send(ADDED, pod(3, "three"));
     // Nothing new of it.
     kubelet.send(MODIFIED, pod(3, "three"));
@@ -196,13 +196,13 @@ fn pods_come_change_and_go() {
     kubelet.send(DELETED, text(2, "two", |pod| pod.deleted()));
     kubelet.send(DELETED, text(9, "never seen", |pod| pod.deleted()));
     kubelet.send(ADDED, pod(5, "last"));
-    told.all(&[
+    received.all(&[
         "pod 00000003 three",
         "pod 00000001 uno",
         "gone 00000002",
         "pod 00000005 last",
     ]);
-    told.nothing_more();
+    received.nothing_more();
 }
 
 /// The first form of the protocol counts from 0 and has no end of the beginning.
@@ -210,16 +210,16 @@ fn pods_come_change_and_go() {
 fn the_first_form_of_the_protocol() {
     let (_dir, socket) = scratch();
     let kubelet = Kubelet::start(&socket, |_| Ok(vec![event(0, pod(1, "one"))]));
-    let (_watch, told) = watch(only(&socket));
-    told.all(&["pod 00000001 one"]);
+    let (_watch, received) = watch(only(&socket));
+    received.all(&["pod 00000001 one"]);
     kubelet.send(1, pod(1, "uno"));
     kubelet.send(2, pod(1, "uno"));
-    told.all(&["pod 00000001 uno", "gone 00000001"]);
+    received.all(&["pod 00000001 uno", "gone 00000001"]);
 }
 
 /// Two tenants may call their pods the same, and their images and containers too.
 #[test]
-fn pods_of_the_same_name_are_told_apart() {
+fn pods_of_the_same_name_are_distinguished() {
     let (_dir, socket) = scratch();
     let other = text(2, "api", |text| {
         PodText {
@@ -235,16 +235,16 @@ fn pods_of_the_same_name_are_told_apart() {
             event(INITIAL_SYNC_COMPLETE, Vec::new()),
         ])
     });
-    let (_watch, told) = watch(only(&socket));
-    let (one, two) = (told.pod(), told.pod());
+    let (_watch, received) = watch(only(&socket));
+    let (one, two) = (received.pod(), received.pod());
     assert_eq!([&one.name, &two.name], ["api", "api"]);
     assert_eq!([&one.namespace, &two.namespace], ["payments", "staging"]);
     assert_ne!(one.uid, two.uid);
     assert_ne!(one.containers[0].id, two.containers[0].id);
 }
 
-/// After a restart a kubelet does not know all of its pods, and says so: what it told before holds meanwhile, and then what has
-/// gone is told as well.
+/// After a restart a kubelet does not know all of its pods, and says so: what it reported before holds meanwhile, and then what has
+/// gone is reported as well.
 #[test]
 fn a_kubelet_that_is_not_synced_is_waited_for() {
     let (_dir, socket) = scratch();
@@ -253,26 +253,26 @@ fn a_kubelet_that_is_not_synced_is_waited_for() {
         1 => Ok(beginning(&[(1, "one"), (2, "two")])),
         _ => Ok(beginning(&[(2, "two"), (3, "three")])),
     });
-    let (watch, told) = watch(only(&socket));
-    let why = told.next();
+    let (watch, received) = watch(only(&socket));
+    let why = received.next();
     assert!(
         why.starts_with("trouble the kubelet does not know all"),
         "{why}"
     );
-    told.all(&["pod 00000001 one", "pod 00000002 two"]);
+    received.all(&["pod 00000001 one", "pod 00000002 two"]);
     wait(&watch, "it serves", |sources| sources[0].serves);
     kubelet.cut();
-    told.all(&["trouble", "pod 00000003 three", "gone 00000001"]);
-    told.nothing_more();
+    received.all(&["trouble", "pod 00000003 three", "gone 00000001"]);
+    received.nothing_more();
 }
 
-/// One pod that cannot be read costs its own name, and is told once.
+/// One pod that cannot be read costs its own name, and is reported once.
 #[test]
 fn a_pod_that_cannot_be_read_is_left_out() {
     let (_dir, socket) = scratch();
     let kubelet = Kubelet::start(&socket, |_| Ok(beginning(&[(1, "one")])));
-    let (_watch, told) = watch(only(&socket));
-    told.all(&["pod 00000001 one"]);
+    let (_watch, received) = watch(only(&socket));
+    received.all(&["pod 00000001 one"]);
     let garbage: [Vec<u8>; 4] = [
         vec![0xff; 300],
         // Longer than what there is.
@@ -289,8 +289,8 @@ fn a_pod_that_cannot_be_read_is_left_out() {
     kubelet.send(MODIFIED, field(1, &field(5, b"../../etc/shadow")));
     kubelet.send(MODIFIED, field(77, b"x"));
     kubelet.send(ADDED, pod(2, "two"));
-    told.all(&["unreadable", "pod 00000002 two"]);
-    told.nothing_more();
+    received.all(&["unreadable", "pod 00000002 two"]);
+    received.nothing_more();
 }
 
 /// Nothing that a kubelet sends fills the agent's memory or is kept without a bound.
@@ -314,20 +314,20 @@ fn what_is_too_large_is_not_read() {
             Ok(pods.chain(end).collect())
         }
     });
-    let (_watch, told) = watch(only(&socket));
-    told.all(&[
+    let (_watch, received) = watch(only(&socket));
+    received.all(&[
         "pod 00000001 one",
-        "trouble the kubelet tells of a pod of more",
+        "trouble the kubelet reports a pod of more",
     ]);
     let mut pods = 0;
     let lacking = loop {
-        match told.next() {
+        match received.next() {
             line if line.starts_with("pod") => pods += 1,
             line => break line,
         }
     };
     assert_eq!((pods, lacking.as_str()), (2_000, "no room 500"));
-    told.all(&["no room 1"]);
+    received.all(&["no room 1"]);
 }
 
 /// A status with this in place of its details.
@@ -347,74 +347,74 @@ fn details_that_are_no_base64_end_nothing() {
         1 => Ok(beginning(&[(1, "one")])),
         _ => Ok(beginning(&[(1, "one"), (2, "two")])),
     });
-    let (watch, told) = watch(only(&socket));
+    let (watch, received) = watch(only(&socket));
     let why = "trouble the kubelet has ended the watch of pods: Unavailable";
-    told.all(&[why, "pod 00000001 one"]);
+    received.all(&[why, "pod 00000001 one"]);
     wait(&watch, "it serves", |sources| sources[0].serves);
     // Of a length that Base64 does not have.
     kubelet.fail(&detailed("A"));
-    told.all(&[why, "pod 00000002 two"]);
-    told.nothing_more();
+    received.all(&[why, "pod 00000002 two"]);
+    received.nothing_more();
 }
 
-/// Whatever fails: that names do not come any more is told.
+/// Whatever fails: that names do not come any more is reported.
 #[test]
 fn a_watch_that_panics_says_so() {
     let (_dir, socket) = scratch();
     let _kubelet = Kubelet::start(&socket, |_| Ok(beginning(&[(1, "one")])));
-    let (tell, told) = channel();
+    let (sender, received) = channel();
     let watch = Watch::start(only(&socket), move |what| match what {
-        Told::Pod(_) => panic!("as this test wants it"),
-        other => drop(tell.send(other)),
+        PodUpdate::Pod(_) => panic!("as this test wants it"),
+        other => drop(sender.send(other)),
     });
-    Telling(told).all(&["trouble the agent's watch of pods has failed"]);
+    Received(received).all(&["trouble the agent's watch of pods has failed"]);
     let sources = watch.unwrap().sources();
     assert!(!sources[0].serves && !sources[0].reason.is_empty());
 }
 
-/// The API server is asked while the kubelet cannot be, and what is wrong with both is told if nobody serves. When the socket
+/// The API server is asked while the kubelet cannot be, and what is wrong with both is reported if nobody serves. When the socket
 /// comes, and when it comes again, names are the kubelet's.
 #[test]
 fn a_socket_may_go_and_come_back() {
     let (_dir, socket) = scratch();
-    let (watch, told) = watch(Sources {
+    let (watch, received) = watch(Sources {
         kubelet: Some(socket.clone()),
         server: no_server(),
         ..Sources::default()
     });
-    let why = told.next();
+    let why = received.next();
     assert!(
         why.starts_with("trouble there is no socket") && why.contains("ca.crt"),
         "{why}"
     );
     let kubelet = Kubelet::start(&socket, |_| Ok(beginning(&[(1, "one"), (2, "two")])));
-    told.all(&["pod 00000001 one", "pod 00000002 two"]);
+    received.all(&["pod 00000001 one", "pod 00000002 two"]);
     wait(&watch, "the kubelet serves", |sources| {
         sources[0].serves && !sources[1].serves && sources[1].reason.is_empty()
     });
     drop(kubelet);
-    told.all(&["trouble"]);
+    received.all(&["trouble"]);
     wait(&watch, "nobody serves", |sources| {
         sources.iter().all(|s| !s.serves && !s.reason.is_empty())
     });
     let _kubelet = Kubelet::start(&socket, |_| Ok(beginning(&[(2, "two"), (3, "three")])));
-    told.all(&["pod 00000003 three", "gone 00000001"]);
+    received.all(&["pod 00000003 three", "gone 00000001"]);
     wait(&watch, "it serves again", |sources| sources[0].serves);
-    told.nothing_more();
+    received.nothing_more();
 }
 
 /// A host without a cluster that has no such socket misses nothing.
 #[test]
 fn a_socket_that_was_never_there_is_no_trouble() {
     let (_dir, socket) = scratch();
-    let (watch, told) = watch(only(&socket));
+    let (watch, received) = watch(only(&socket));
     wait(&watch, "it was looked for", |sources| {
         sources[0].reason.contains("there is no socket")
     });
-    told.nothing_more();
+    received.nothing_more();
     // What is there and does not answer is another matter.
     std::fs::write(&socket, "no socket").unwrap();
-    told.all(&["trouble the kubelet cannot be reached"]);
+    received.all(&["trouble the kubelet cannot be reached"]);
     drop(watch);
 }
 
@@ -426,8 +426,8 @@ fn a_mask_that_is_refused_is_left_out() {
         0 => Err(Status::invalid_argument("")),
         _ => Ok(beginning(&[(1, "one")])),
     });
-    let (_watch, told) = watch(only(&socket));
-    told.all(&["trouble", "pod 00000001 one"]);
+    let (_watch, received) = watch(only(&socket));
+    received.all(&["trouble", "pod 00000001 one"]);
     let asked = kubelet.asked();
     assert!(asked[0].is_some() && asked[1].is_none(), "{asked:?}");
 }

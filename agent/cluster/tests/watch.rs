@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use keytrail_cluster::{Cluster, Sources, Told, Watch};
+use keytrail_cluster::{Cluster, PodUpdate, Sources, Watch};
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -122,23 +122,23 @@ impl Api {
         }
     }
 
-    fn watch(&self) -> (Watch, Receiver<Told>) {
+    fn watch(&self) -> (Watch, Receiver<PodUpdate>) {
         let cluster = Cluster {
             host: "127.0.0.1".to_owned(),
             port: self.port,
             node: "node-1".to_owned(),
             account: self.dir.path().to_owned(),
         };
-        let (tell, told) = channel();
+        let (sender, received) = channel();
         let sources = Sources {
             kubelet: None,
             server: Some(Ok(cluster)),
             ..Sources::default()
         };
         let watch = Watch::start(sources, move |what| {
-            let _ = tell.send(what);
+            let _ = sender.send(what);
         });
-        (watch.unwrap(), told)
+        (watch.unwrap(), received)
     }
 
     fn heads(&self) -> Vec<String> {
@@ -184,23 +184,26 @@ fn change(kind: &str, object: &str) -> String {
     format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")
 }
 
-/// What was told, in short; troubles and lacks of room by their first word.
-fn next(told: &Receiver<Told>) -> String {
-    match told.recv_timeout(PATIENCE).expect("nothing was told") {
-        Told::Pod(names) => {
+/// What was reported, in short; troubles and lacks of room by their first word.
+fn next(received: &Receiver<PodUpdate>) -> String {
+    match received
+        .recv_timeout(PATIENCE)
+        .expect("nothing was reported")
+    {
+        PodUpdate::Pod(names) => {
             assert!(!format!("{names:?}").contains("hunter2"));
             format!("pod {} {}", &names.uid[..8], names.name)
         }
-        Told::Gone(uid) => format!("gone {}", &uid[..8]),
-        Told::Trouble(why) => format!("trouble {why}"),
-        Told::NoRoom(count) => format!("no room {count}"),
-        Told::Unreadable => "unreadable".to_owned(),
+        PodUpdate::Gone(uid) => format!("gone {}", &uid[..8]),
+        PodUpdate::Trouble(why) => format!("trouble {why}"),
+        PodUpdate::NoRoom(count) => format!("no room {count}"),
+        PodUpdate::Unreadable => "unreadable".to_owned(),
     }
 }
 
-fn all(told: &Receiver<Told>, expected: &[&str]) {
+fn all(received: &Receiver<PodUpdate>, expected: &[&str]) {
     for line in expected {
-        let got = next(told);
+        let got = next(received);
         assert!(got.starts_with(line), "{got:?} instead of {line:?}");
     }
 }
@@ -245,9 +248,9 @@ fn pods_come_change_and_go() {
                 }
             },
         );
-    let (watch, told) = api.watch();
+    let (watch, received) = api.watch();
     all(
-        &told,
+        &received,
         &[
             "pod 00000001 one",
             "pod 00000002 two",
@@ -275,8 +278,8 @@ fn pods_come_change_and_go() {
     assert!(began.elapsed() < PATIENCE / 2);
 }
 
-/// The server ends each watch after a while: the next goes on from the last version, bookmarks included, and nothing is told
-/// twice. After 410 everything is asked for anew, and what has gone meanwhile is told.
+/// The server ends each watch after a while: the next goes on from the last version, bookmarks included, and nothing is reported
+/// twice. After 410 everything is asked for anew, and what has gone meanwhile is reported.
 #[test]
 fn watches_end_and_go_on() {
     let api = Api::start(|n, path, stream| match n {
@@ -312,9 +315,9 @@ fn watches_end_and_go_on() {
             hold(stream);
         }
     });
-    let (_watch, told) = api.watch();
+    let (_watch, received) = api.watch();
     all(
-        &told,
+        &received,
         &[
             "pod 00000001 one",
             "pod 00000002 two",
@@ -323,12 +326,12 @@ fn watches_end_and_go_on() {
             "gone 00000002",
         ],
     );
-    assert!(told.try_recv().is_err());
+    assert!(received.try_recv().is_err());
 }
 
 /// Nothing that a server does holds up the agent or fills its memory; once it is well again, names come.
 #[test]
-fn bad_servers_are_told_once_and_tried_again() {
+fn bad_servers_are_reported_once_and_tried_again() {
     let api = Api::start(|n, path, stream| match n {
         0 => whole(
             stream,
@@ -351,8 +354,8 @@ fn bad_servers_are_told_once_and_tried_again() {
         }
         _ => whole(stream, OK, &list(&[pod(2, "two", 9)], 9, "")),
     });
-    let (_watch, told) = api.watch();
-    let first = next(&told);
+    let (_watch, received) = api.watch();
+    let first = next(&received);
     assert!(
         first.starts_with("trouble") && first.contains("403"),
         "{first}"
@@ -363,7 +366,7 @@ fn bad_servers_are_told_once_and_tried_again() {
     );
     // The other two are the same outage.
     all(
-        &told,
+        &received,
         &[
             "pod 00000001 one",
             "trouble",
@@ -415,11 +418,11 @@ fn what_is_too_large_is_not_read() {
         }
         _ => {}
     });
-    let (_watch, told) = api.watch();
-    all(&told, &["trouble", "pod 00000001 one", "trouble"]);
+    let (_watch, received) = api.watch();
+    all(&received, &["trouble", "pod 00000001 one", "trouble"]);
     let mut pods = 0;
     let lacking = loop {
-        match next(&told) {
+        match next(&received) {
             line if line.starts_with("pod") => pods += 1,
             line => break line,
         }
@@ -427,7 +430,7 @@ fn what_is_too_large_is_not_read() {
     // One of them is the one that is known already.
     assert!((1_999..=2_000).contains(&pods), "{pods}");
     assert_eq!(lacking, "no room 500");
-    all(&told, &["no room 1"]);
+    all(&received, &["no room 1"]);
     let written = written.lock().unwrap();
     assert!(written.iter().all(|&blocks| blocks < 40), "{written:?}");
 }
@@ -439,8 +442,8 @@ fn a_server_that_is_not_the_clusters_gets_no_token() {
     let other = Api::start(|_, _, _| {});
     let certificate = other.dir.path().join("ca.crt");
     std::fs::copy(&certificate, real.dir.path().join("ca.crt")).unwrap();
-    let (watch, told) = real.watch();
-    let why = next(&told);
+    let (watch, received) = real.watch();
+    let why = next(&received);
     assert!(
         why.starts_with("trouble the API server cannot be reached"),
         "{why}"
@@ -451,7 +454,7 @@ fn a_server_that_is_not_the_clusters_gets_no_token() {
     let mut dead = other;
     dead.port = silent.local_addr().unwrap().port();
     let began = Instant::now();
-    let (watch, _told) = dead.watch();
+    let (watch, _reported) = dead.watch();
     drop(watch);
     assert!(began.elapsed() < PATIENCE / 2);
 }
@@ -466,8 +469,8 @@ fn a_new_token_is_used() {
             chunk(stream, "");
         }
     });
-    let (_watch, told) = api.watch();
-    all(&told, &["pod 00000001 one"]);
+    let (_watch, received) = api.watch();
+    all(&received, &["pod 00000001 one"]);
     std::fs::write(api.dir.path().join("token"), "renewed").unwrap();
     let end = Instant::now() + PATIENCE;
     while !api

@@ -14,7 +14,8 @@ pub struct Address {
 }
 
 /// Why a text is not an [`Address`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct AddressError(String);
 
 impl AddressError {
@@ -22,14 +23,6 @@ impl AddressError {
         AddressError(sentence)
     }
 }
-
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for AddressError {}
 
 impl Address {
     /// The socket's path.

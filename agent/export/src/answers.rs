@@ -52,7 +52,7 @@ pub struct Page {
     pub gap: Option<Gap>,
     /// There may be more after the last.
     pub more: bool,
-    /// Epoch and number of the last event that was written: everything up to it was looked at.
+    /// Epoch and number of the last event that was written: everything up to it was inspected.
     pub written: (u64, u64),
 }
 

@@ -2,7 +2,7 @@
 //!
 //! gRPC's C core (Python, Ruby, PHP, C++) takes the percent-encoded path of a unix socket for `:authority`
 //! (`run%2Fkeytrail%2Fkeytrail.sock`). HTTP/2 servers in Rust refuse that as malformed, and the stream ends in
-//! PROTOCOL_ERROR before any service is asked. Nobody here looks at the authority, so what no host may hold is
+//! PROTOCOL_ERROR before any service is asked. Nobody here inspects the authority, so what no host may hold is
 //! replaced by as many `-` on the way in: the length stays the same, and with it everything the header compression of
 //! both sides counts.
 //!

@@ -27,39 +27,27 @@ const MAX_MESSAGE: usize = 16 << 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why there is no connection.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No socket there, or nobody behind it.
+    #[error("no agent is listening on {0}: {hint}", hint = hint(.0))]
     NoAgent(Target),
     /// The socket is there, but not for us.
+    #[error(
+        "permission denied on {0}: only root and the socket's group may talk to the agent (try sudo)"
+    )]
     Denied(Target),
-    Other {
-        address: Target,
-        message: String,
-    },
+    #[error("{address}: {message}")]
+    Other { address: Target, message: String },
 }
 
-impl fmt::Display for ClientError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ClientError::NoAgent(address @ Target::Unix(_)) => write!(
-                f,
-                "no agent is listening on {address}: start one with `keytrail agent` (or `systemctl start keytrail`)"
-            ),
-            ClientError::NoAgent(address) => write!(
-                f,
-                "no agent is listening on {address}: `[tcp]` in its configuration says where it does"
-            ),
-            ClientError::Denied(address) => write!(
-                f,
-                "permission denied on {address}: only root and the socket's group may talk to the agent (try sudo)"
-            ),
-            ClientError::Other { address, message } => write!(f, "{address}: {message}"),
-        }
+/// What helps where nobody listens.
+fn hint(address: &Target) -> &'static str {
+    match address {
+        Target::Unix(_) => "start one with `keytrail agent` (or `systemctl start keytrail`)",
+        _ => "`[tcp]` in its configuration says where it does",
     }
 }
-
-impl std::error::Error for ClientError {}
 
 impl ClientError {
     fn from_io(address: &Target, e: &io::Error) -> ClientError {

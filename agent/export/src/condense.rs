@@ -1,7 +1,7 @@
 //! Gaps beside what was asked for, without drowning it.
 //!
 //! A filter must not make a blind spot silent, so gaps pass those on credentials, processes and hosts. But a busy host
-//! has hundreds of the same: the first of a reason is told as it is, and the rest together, with their count, before
+//! has hundreds of the same: the first of a reason is reported as it is, and the rest together, with their count, before
 //! the next event that was asked for, and at most once a minute.
 
 use keytrail_proto::v1::Gap;
@@ -11,10 +11,10 @@ use std::time::{Duration, Instant};
 /// How long the same is kept back when nothing else comes.
 const TOGETHER: Duration = Duration::from_secs(60);
 
-/// Which gaps were told, and what came since. Bounded by the number of reasons and signals there are.
+/// Which gaps were reported, and what came since. Bounded by the number of reasons and signals there are.
 #[derive(Debug, Default)]
 pub struct Condense {
-    told: BTreeMap<(i32, i32), Held>,
+    reported: BTreeMap<(i32, i32), Held>,
 }
 
 #[derive(Debug)]
@@ -25,11 +25,11 @@ struct Held {
 }
 
 impl Condense {
-    /// Whether this one is told as it is; otherwise it is kept and counted.
+    /// Whether this one is reported as it is; otherwise it is kept and counted.
     pub fn is_first(&mut self, gap: &Gap, now: Instant) -> bool {
         let key = (gap.reason, gap.signal);
-        let Some(held) = self.told.get_mut(&key) else {
-            self.told.insert(
+        let Some(held) = self.reported.get_mut(&key) else {
+            self.reported.insert(
                 key,
                 Held {
                     since: now,
@@ -68,7 +68,7 @@ impl Condense {
 
     fn take(&mut self, wanted: impl Fn(&Held) -> bool, now: Instant) -> Vec<Gap> {
         let mut out = Vec::new();
-        for held in self.told.values_mut() {
+        for held in self.reported.values_mut() {
             if !wanted(held) {
                 continue;
             }
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_is_told_and_the_rest_is_counted() {
+    fn the_first_is_reported_and_the_rest_is_counted() {
         let now = Instant::now();
         let mut condense = Condense::default();
         assert!(condense.is_first(&gap(1, 5, 1), now));
@@ -112,17 +112,20 @@ mod tests {
             assert!(!condense.is_first(&gap(1, 3, at), now));
         }
         assert!(condense.due(now).is_empty());
-        let told = condense.due(now + TOGETHER);
-        assert_eq!(told.len(), 1);
-        assert_eq!(told[0].count, 299 * 3);
-        assert_eq!(told[0].detail, "299 more like this; the last: at 300");
+        let reported = condense.due(now + TOGETHER);
+        assert_eq!(reported.len(), 1);
+        assert_eq!(reported[0].count, 299 * 3);
+        assert_eq!(reported[0].detail, "299 more like this; the last: at 300");
         assert_eq!(
-            (told[0].from.unwrap().seconds, told[0].to.unwrap().seconds),
+            (
+                reported[0].from.unwrap().seconds,
+                reported[0].to.unwrap().seconds
+            ),
             (2, 300)
         );
-        assert!(condense.all(now).is_empty(), "told once");
+        assert!(condense.all(now).is_empty(), "reported once");
         assert!(!condense.is_first(&gap(1, 1, 301), now));
-        let told = condense.all(now);
-        assert_eq!((told.len(), told[0].detail.as_str()), (1, "at 301"));
+        let reported = condense.all(now);
+        assert_eq!((reported.len(), reported[0].detail.as_str()), (1, "at 301"));
     }
 }

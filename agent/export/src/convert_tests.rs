@@ -65,6 +65,7 @@ fn the_schema_has_the_models_words() {
 
 /// Every field has a value of its own, and all of them arrive.
 #[test]
+#[expect(clippy::too_many_lines, reason = "every field there is")]
 fn nothing_of_an_event_is_left_out() {
     let full = Event {
         id: EventId {

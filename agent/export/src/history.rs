@@ -1,4 +1,4 @@
-//! The events of before: what a reader that comes late can still be told.
+//! The events of before: what a reader that comes late can still be given.
 
 use super::filter::EventFilter;
 use keytrail_model::{EventKind, GapReason};
@@ -229,7 +229,11 @@ mod tests {
         }
     }
 
-    fn told(history: &History, filter: &EventFilter, replay: Replay) -> (Vec<u64>, Option<i64>) {
+    fn reported(
+        history: &History,
+        filter: &EventFilter,
+        replay: Replay,
+    ) -> (Vec<u64>, Option<i64>) {
         let (events, gap) = history.snapshot(replay, filter).select(filter, replay.last);
         let sequence = |e: &Arc<Event>| e.id.as_ref().map_or(0, |id| id.sequence);
         let to = gap.map(|g| g.to.map_or(-1, |t| t.seconds));
@@ -252,17 +256,17 @@ mod tests {
         }
         let all = EventFilter::default();
         assert_eq!(
-            told(&history, &all, since(0)),
+            reported(&history, &all, since(0)),
             (vec![2, 3, 5, 6, 8, 9], None)
         );
-        assert_eq!(told(&history, &all, since(6)), (vec![6, 8, 9], None));
-        assert_eq!(told(&history, &all, since(99)), (vec![], None));
+        assert_eq!(reported(&history, &all, since(6)), (vec![6, 8, 9], None));
+        assert_eq!(reported(&history, &all, since(99)), (vec![], None));
         let last = |n| Replay {
             last: Some(n),
             ..since(0)
         };
-        assert_eq!(told(&history, &all, last(2)), (vec![8, 9], None));
-        assert_eq!(told(&history, &all, last(0)), (vec![], None));
+        assert_eq!(reported(&history, &all, last(2)), (vec![8, 9], None));
+        assert_eq!(reported(&history, &all, last(0)), (vec![], None));
         let kinds = vec![
             EventKind::CredentialRead.number(),
             EventKind::ProcessStart.number(),
@@ -272,7 +276,7 @@ mod tests {
             ..Default::default()
         })
         .unwrap();
-        assert_eq!(told(&history, &filter, last(3)), (vec![7, 9, 10], None));
+        assert_eq!(reported(&history, &filter, last(3)), (vec![7, 9, 10], None));
     }
 
     #[test]
@@ -282,22 +286,22 @@ mod tests {
         history.push(&event(0, "credential_read", 0));
         (1..=100).for_each(|n| history.push(&event(n, "process_exit", 100_000)));
         let all = EventFilter::default();
-        assert_eq!(told(&history, &all, since(0)), (vec![0], None));
+        assert_eq!(reported(&history, &all, since(0)), (vec![0], None));
         (101..=200).for_each(|n| history.push(&event(n, "credential_read", 100_000)));
-        let (kept, gap) = told(&history, &all, since(0));
+        let (kept, gap) = reported(&history, &all, since(0));
         assert!((20..=41).contains(&kept.len()), "{}", kept.len());
         assert_eq!(kept.last(), Some(&200));
         assert_eq!(gap, Some(kept[0] as i64 - 1));
-        assert_eq!(told(&history, &all, since(190)).1, None);
+        assert_eq!(reported(&history, &all, since(190)).1, None);
         let last = Replay {
             last: Some(3),
             ..Replay::default()
         };
-        assert_eq!(told(&history, &all, last), (vec![198, 199, 200], None));
+        assert_eq!(reported(&history, &all, last), (vec![198, 199, 200], None));
     }
 
     #[test]
-    fn what_was_before_the_memory_is_asked_for_in_vain_and_told() {
+    fn what_was_before_the_memory_is_asked_for_in_vain_and_reported() {
         let mut history = History {
             began: Some(Timestamp {
                 seconds: 100,
@@ -307,15 +311,15 @@ mod tests {
         };
         (100..110).for_each(|n| history.push(&event(n, "credential_read", 0)));
         let all = EventFilter::default();
-        assert_eq!(told(&history, &all, since(50)).1, Some(100));
-        assert_eq!(told(&history, &all, since(100)).1, None);
+        assert_eq!(reported(&history, &all, since(50)).1, Some(100));
+        assert_eq!(reported(&history, &all, since(100)).1, None);
         // All there is, is all there is.
-        assert_eq!(told(&history, &all, since(0)).1, None);
+        assert_eq!(reported(&history, &all, since(0)).1, None);
         let last = Replay {
             last: Some(3),
             ..since(50)
         };
-        assert_eq!(told(&history, &all, last), (vec![107, 108, 109], None));
+        assert_eq!(reported(&history, &all, last), (vec![107, 108, 109], None));
         let until = Replay {
             until: Some(Timestamp {
                 seconds: 103,
@@ -323,6 +327,6 @@ mod tests {
             }),
             ..since(101)
         };
-        assert_eq!(told(&history, &all, until).0, [101, 102, 103]);
+        assert_eq!(reported(&history, &all, until).0, [101, 102, 103]);
     }
 }

@@ -35,37 +35,20 @@ pub use socket::BoundSocket;
 pub use target::Target;
 pub use tcp::{Identity, IdentityError, Role, TcpServer, TcpSpec, TlsError, TlsFiles};
 
-use std::fmt;
 use std::io;
 
 /// Why the API cannot be served.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Another agent listens, or is about to.
+    #[error(
+        "an agent is already listening on {0}: watch it with `keytrail watch`, or stop it first"
+    )]
     AlreadyRunning(Address),
+    #[error("{address}: {what}: {source}")]
     Socket {
         address: Address,
         what: String,
         source: io::Error,
     },
 }
-
-impl fmt::Display for ServeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ServeError::AlreadyRunning(address) => {
-                write!(
-                    f,
-                    "an agent is already listening on {address}: watch it with `keytrail watch`, or stop it first"
-                )
-            }
-            ServeError::Socket {
-                address,
-                what,
-                source,
-            } => write!(f, "{address}: {what}: {source}"),
-        }
-    }
-}
-
-impl std::error::Error for ServeError {}

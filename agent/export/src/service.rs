@@ -161,7 +161,7 @@ impl EventStream {
                     }
                 }
                 Poll::Ready(None) => {
-                    // What was kept back is told before the end.
+                    // What was kept back is reported before the end.
                     let kept = self.condense.take().map(|mut c| c.all(Instant::now()));
                     self.waiting
                         .extend(kept.into_iter().flatten().map(Payload::Gap));

@@ -39,7 +39,7 @@ impl Services {
         }
     }
 
-    /// All services, health and reflection among them, and by what health is told.
+    /// All services, health and reflection among them, and by what health is reported.
     ///
     /// # Errors
     /// The reflection service refuses its own descriptors.

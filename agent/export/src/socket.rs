@@ -44,7 +44,7 @@ impl BoundSocket {
             _ => socket_error(address, "cannot listen", e),
         })?;
         let identity = identity(path)
-            .map_err(|e| socket_error(address, "cannot look at the new socket", e))?;
+            .map_err(|e| socket_error(address, "cannot inspect the new socket", e))?;
         Ok(BoundSocket {
             address: address.clone(),
             listener,
@@ -120,7 +120,7 @@ fn take_lock(address: &Address) -> Result<File, ServeError> {
         }
     }
     let mut file = File::from(file);
-    // For people who look at it; nothing reads it.
+    // For people who inspect it; nothing reads it.
     let _ = file
         .set_len(0)
         .and_then(|()| writeln!(file, "{}", std::process::id()));
@@ -133,7 +133,7 @@ fn clear_stale(address: &Address) -> Result<(), ServeError> {
     let meta = match std::fs::symlink_metadata(path) {
         Ok(meta) => meta,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(socket_error(address, "cannot look at it", e)),
+        Err(e) => return Err(socket_error(address, "cannot inspect it", e)),
     };
     if !meta.file_type().is_socket() {
         let what =

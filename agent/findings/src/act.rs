@@ -1,4 +1,4 @@
-//! Which findings tell of one act: a script that gathers keys, packs and sends them makes several, and whoever reads them wants
+//! Which findings report one act: a script that gathers keys, packs and sends them makes several, and whoever reads them wants
 //! to know that it was one.
 
 use crate::facts::ProcessFacts;
@@ -112,10 +112,10 @@ mod tests {
     fn an_act_does_not_last_for_ever() {
         let mut acts = Acts::default();
         let server = process("server", &[]);
-        let told: Vec<u64> = (0..10)
+        let reported: Vec<u64> = (0..10)
             .map(|n| acts.of(&server, n, n as i64 * 40 * SECOND))
             .collect();
-        assert_eq!(told, [0, 0, 0, 0, 0, 0, 0, 0, 8, 8]);
+        assert_eq!(reported, [0, 0, 0, 0, 0, 0, 0, 0, 8, 8]);
     }
 
     #[test]

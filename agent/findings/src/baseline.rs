@@ -16,14 +16,14 @@ const LEARN_USES: u64 = 20;
 const MOST: usize = 256;
 const MOST_TEXT: usize = 16 << 10;
 const HOURS_OF_WEEK: usize = 168;
-/// A name stays where it is that was met in so few networks (it may have one of each version of IP), in so many uses.
+/// A name stays where it is that was seen in so few networks (it may have one of each version of IP), in so many uses.
 const FEW_NETWORKS: usize = 2;
 const MOVED_USES: u64 = 10;
 /// Bytes of a tree, and of an entry in it beside its text, about.
 const TREE: usize = 368;
 const IN_TREE: usize = 64;
 
-/// How often each value was met.
+/// How often each value was seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Known {
     #[serde(default)]
@@ -38,7 +38,7 @@ impl Known {
         !value.is_empty() && !self.full && !self.has(value)
     }
 
-    /// Whether it was met and is remembered: of what is full, the others may have been met as well, and nobody knows.
+    /// Whether it was seen and is remembered: of what is full, the others may have been seen as well, and nobody knows.
     fn has(&self, value: &str) -> bool {
         self.values.contains_key(kept(value).as_ref())
     }
@@ -111,7 +111,7 @@ pub struct Baseline {
     pub sources: Known,
     #[serde(default)]
     pub destinations: Known,
-    /// Destinations with a name, each with a network in which it was met.
+    /// Destinations with a name, each with a network in which it was seen.
     #[serde(default)]
     pub networks: Known,
     /// On whose behalf it is used.
@@ -130,9 +130,9 @@ pub struct News {
     pub workload: bool,
     pub source: bool,
     pub destination: bool,
-    /// It went there before, as far as that is remembered: of a name, to a network in which that was met.
+    /// It went there before, as far as that is remembered: of a name, to a network in which that was seen.
     pub known_destination: bool,
-    /// The name is known, and was met in few networks and often, and never in this one.
+    /// The name is known, and was seen in few networks and often, and never in this one.
     pub new_address: bool,
     pub hour: bool,
     /// All uses that were learned were on behalf of people, or of services and jobs.
@@ -187,8 +187,8 @@ impl Baseline {
                 || self.networks.has(&met_in(&place, &destination.network())))
     }
 
-    /// Whether a name that stayed where it was is now elsewhere. One that was met in many networks moves all the time, and
-    /// of one that was met a few times nobody knows.
+    /// Whether a name that stayed where it was is now elsewhere. One that was seen in many networks moves all the time, and
+    /// of one that was seen a few times nobody knows.
     fn is_moved(&self, destination: &DestinationFacts) -> bool {
         let (place, network) = (destination.place(), destination.network());
         if !destination.is_named() || network.is_empty() || self.networks.full {
@@ -202,7 +202,7 @@ impl Baseline {
         stays && (self.accepted || *uses >= MOVED_USES) && !met.contains(&network)
     }
 
-    /// The networks in which the name of a destination was met.
+    /// The networks in which the name of a destination was seen.
     pub(crate) fn networks_of(&self, destination: &DestinationFacts) -> Vec<String> {
         let begin = met_in(&destination.place(), "");
         let met = self.networks.values.keys();
@@ -348,7 +348,7 @@ impl Remembered for Baseline {
     }
 
     /// As soon as somebody accepted it, or as learning may have ended.
-    fn is_settled(&self) -> bool {
+    fn is_established(&self) -> bool {
         !self.is_learning(self.last_ns)
     }
 }
@@ -497,7 +497,7 @@ mod tests {
         let full: usize = (0..2 * MOST)
             .map(|n| many.learn(&used(100, 0, &path(n))))
             .sum();
-        assert_eq!(full, 1, "told once, and of programs only");
+        assert_eq!(full, 1, "reported once, and of programs only");
         assert!(many.bytes() < 40 << 10, "{}", many.bytes());
         assert!(serde_json::to_string(&many).unwrap().len() < many.bytes());
         assert!(

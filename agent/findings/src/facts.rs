@@ -28,7 +28,7 @@ pub struct Facts {
     pub destination: Option<DestinationFacts>,
     /// Of a pipe: key of the outermost process, from the writer up, that has it as its standard output.
     pub stdout_of: String,
-    /// Fingerprint of the credential in whose place this one is now, where that is what is told; or empty.
+    /// Fingerprint of the credential in whose place this one is now, where that is what is reported; or empty.
     pub replaced: String,
     pub grade: String,
     pub channel: String,
@@ -312,7 +312,7 @@ impl Facts {
                 events: about.id.iter().cloned().collect(),
                 act: finding.act,
             }),
-            // A gap is told by its own event.
+            // A gap is reported by its own event.
             gap: None,
             truncation: None,
             coverage: Vec::new(),
@@ -634,7 +634,7 @@ mod tests {
 
     /// A name is what the sender says.
     #[test]
-    fn a_name_is_told_with_its_address() {
+    fn a_name_is_reported_with_its_address() {
         for (host, ip, port, place, text) in [
             (
                 "api.example",

@@ -1,7 +1,7 @@
 //! Kinds of credentials that log in by a header of HTTP and by nothing else: in a body they are what somebody tells about
 //! somebody.
 
-/// Those of the rules for secrets that are told by a mark of their own, and travel by a header (`wire` is H or B, and nothing
+/// Those of the rules for secrets that are reported by a mark of their own, and travel by a header (`wire` is H or B, and nothing
 /// else); and files of them. A test compares this with the rules.
 const KINDS: &[&str] = &[
     "adafruit-io-key",

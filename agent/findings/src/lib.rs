@@ -26,4 +26,4 @@ pub use baseline::{Baseline, Known, News};
 pub use facts::Facts;
 pub use finding::Finding;
 pub use rule::{Case, Rule, RuleError, Severity, Subject};
-pub use stage::{Repeat, Stage, Told};
+pub use stage::{Repeat, Stage, StageInput};

@@ -26,7 +26,7 @@ pub(crate) fn network(ip: &str) -> String {
     }
 }
 
-/// What a destination is told as, with the network in place of the address: a name that moves within it is the same place.
+/// What a destination is reported as, with the network in place of the address: a name that moves within it is the same place.
 pub(crate) fn by_network(text: &str) -> Cow<'_, str> {
     let parts = || {
         let (name, rest) = text.rsplit_once(" (")?;

@@ -2,7 +2,7 @@
 //!
 //! A condition is evaluated for every event, and to compile a pattern costs a thousand times what it costs to match it. So
 //! patterns that stand in a condition are compiled when the condition is, and refused there when they are wrong, also where
-//! nothing would have evaluated them yet. Those that come out of an event are compiled when they are met, and a few of them
+//! nothing would have evaluated them yet. Those that come out of an event are compiled when they are seen, and a few of them
 //! are kept.
 
 use cel::common::ast::{Expr, IdedExpr, LiteralValue};
@@ -48,25 +48,25 @@ struct Table {
 }
 
 impl Patterns {
-    /// What looks at each `matches` when a condition is compiled. It leaves the call as it is.
+    /// What inspects each `matches` when a condition is compiled. It leaves the call as it is.
     pub fn macros(patterns: &Arc<Patterns>) -> [Macro; 2] {
-        let look = |patterns: Arc<Patterns>| {
+        let expand = |patterns: Arc<Patterns>| {
             move |helper: &mut MacroExprHelper<'_>,
                   _: &mut Option<IdedExpr>,
                   args: &mut Vec<IdedExpr>| {
                 let Some(last) = args.last() else {
                     return Ok(None);
                 };
-                patterns.look(helper, last).map(|()| None)
+                patterns.compile(helper, last).map(|()| None)
             }
         };
         [
-            Macro::receiver("matches", 1, look(patterns.clone())),
-            Macro::global("matches", 2, look(patterns.clone())),
+            Macro::receiver("matches", 1, expand(patterns.clone())),
+            Macro::global("matches", 2, expand(patterns.clone())),
         ]
     }
 
-    fn look(&self, helper: &MacroExprHelper<'_>, pattern: &IdedExpr) -> Result<(), ParseError> {
+    fn compile(&self, helper: &MacroExprHelper<'_>, pattern: &IdedExpr) -> Result<(), ParseError> {
         let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
             return Ok(());
         };

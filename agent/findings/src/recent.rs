@@ -1,7 +1,7 @@
 //! What is remembered by name, within bounds of number and bytes: what was used longest ago goes first.
 //!
 //! What was learned in days is worth more than what came a moment ago, and whoever wants it forgotten can make any number of
-//! the latter. So there are two ranks: what is settled goes only where the others take no more than a quarter.
+//! the latter. So there are two ranks: what is established goes only where the others take no more than a quarter.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ pub(crate) trait Remembered: Default {
     fn bytes(&self) -> usize;
 
     /// It took long to learn.
-    fn is_settled(&self) -> bool {
+    fn is_established(&self) -> bool {
         false
     }
 }
@@ -23,7 +23,7 @@ const OVERHEAD: usize = 160;
 struct Entry<V> {
     value: V,
     used_ns: i64,
-    settled: bool,
+    established: bool,
     bytes: usize,
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct Recent<V> {
     most_bytes: usize,
     entries: BTreeMap<String, Entry<V>>,
     passing: Rank,
-    settled: Rank,
+    established: Rank,
 }
 
 impl<V: Remembered> Recent<V> {
@@ -50,7 +50,7 @@ impl<V: Remembered> Recent<V> {
             most_bytes,
             entries: BTreeMap::new(),
             passing: Rank::default(),
-            settled: Rank::default(),
+            established: Rank::default(),
         }
     }
 
@@ -71,7 +71,7 @@ impl<V: Remembered> Recent<V> {
 
     #[cfg(test)]
     pub fn bytes(&self) -> usize {
-        self.passing.bytes + self.settled.bytes
+        self.passing.bytes + self.established.bytes
     }
 
     /// Changes what is known under a name, or begins it. What had to go for it comes back, in the order in which it went.
@@ -95,9 +95,9 @@ impl<V: Remembered> Recent<V> {
         self.take(name).map(|entry| entry.value)
     }
 
-    fn rank(&mut self, settled: bool) -> &mut Rank {
-        if settled {
-            &mut self.settled
+    fn rank(&mut self, established: bool) -> &mut Rank {
+        if established {
+            &mut self.established
         } else {
             &mut self.passing
         }
@@ -105,16 +105,16 @@ impl<V: Remembered> Recent<V> {
 
     fn take(&mut self, name: &str) -> Option<Entry<V>> {
         let (name, entry) = self.entries.remove_entry(name)?;
-        let rank = self.rank(entry.settled);
+        let rank = self.rank(entry.established);
         rank.bytes = rank.bytes.saturating_sub(entry.bytes);
         rank.order.remove(&(entry.used_ns, name));
         Some(entry)
     }
 
     fn put(&mut self, name: String, mut entry: Entry<V>) {
-        entry.settled = entry.value.is_settled();
+        entry.established = entry.value.is_established();
         entry.bytes = entry.value.bytes() + 2 * name.len() + OVERHEAD;
-        let rank = self.rank(entry.settled);
+        let rank = self.rank(entry.established);
         rank.bytes += entry.bytes;
         rank.order.insert((entry.used_ns, name.clone()));
         self.entries.insert(name, entry);
@@ -122,13 +122,13 @@ impl<V: Remembered> Recent<V> {
 
     fn make_room(&mut self) -> Vec<(String, V)> {
         let mut gone = Vec::new();
-        while self.passing.bytes + self.settled.bytes > self.most_bytes
+        while self.passing.bytes + self.established.bytes > self.most_bytes
             || self.entries.len() > self.most
         {
             let few = self.passing.bytes <= self.most_bytes / 4
                 && self.passing.order.len() <= self.most / 4;
-            let rank = if few && !self.settled.order.is_empty() {
-                &self.settled
+            let rank = if few && !self.established.order.is_empty() {
+                &self.established
             } else {
                 &self.passing
             };
@@ -155,14 +155,14 @@ mod tests {
             self.0.len()
         }
 
-        fn is_settled(&self) -> bool {
+        fn is_established(&self) -> bool {
             self.1
         }
     }
 
-    fn put(table: &mut Recent<Text>, name: &str, at: i64, settled: bool) -> Vec<String> {
+    fn put(table: &mut Recent<Text>, name: &str, at: i64, established: bool) -> Vec<String> {
         let gone = table.change(name, at, |text| {
-            *text = Text("x".repeat(840 - 2 * name.len()), settled)
+            *text = Text("x".repeat(840 - 2 * name.len()), established)
         });
         gone.into_iter().map(|(name, _)| name).collect()
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 const MOST_CONDITION: usize = 4096;
 const MOST_TEXT: usize = 1024;
 
-/// What a finding is about, so that the same again is counted and not told again.
+/// What a finding is about, so that the same again is counted and not reported again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
@@ -30,7 +30,7 @@ pub enum Subject {
     Gap,
 }
 
-/// Of what a finding is told once, and counted from then on.
+/// Of what a finding is reported once, and counted from then on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Once {
@@ -146,19 +146,12 @@ impl fmt::Debug for Rule {
 }
 
 /// Why a rule or an exclusion is refused; the others stay in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {reason}")]
 pub struct RuleError {
     pub file: String,
     pub reason: String,
 }
-
-impl fmt::Display for RuleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.file, self.reason)
-    }
-}
-
-impl std::error::Error for RuleError {}
 
 /// Why a condition is none.
 #[derive(Debug, thiserror::Error)]
@@ -189,9 +182,9 @@ impl Default for Language {
     fn default() -> Self {
         let patterns = Arc::new(Patterns::default());
         let mut env = Env::stdlib();
-        for look in Patterns::macros(&patterns) {
+        for expander in Patterns::macros(&patterns) {
             // The one error is that there is such a macro already, and then it is this one.
-            let _ = env.add_macro(look);
+            let _ = env.add_macro(expander);
         }
         Language {
             env: Arc::new(env),

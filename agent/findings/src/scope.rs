@@ -51,7 +51,7 @@ impl Cell {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Beside {
     pub decoy: bool,
-    /// It was met before.
+    /// It was seen before.
     pub known: bool,
     /// Files it was seen in, units that had or sent it, and programs that sent it.
     pub places: usize,
@@ -73,7 +73,7 @@ pub(crate) struct Beside {
     pub harvested: Harvested,
     pub usual_programs: Vec<String>,
     pub usual_destinations: Vec<String>,
-    /// In which the name of the destination was met.
+    /// In which the name of the destination was seen.
     pub usual_networks: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! What a site says about itself: what it does not want to be told, and which environments it has.
+//! What a site says about itself: what it does not want to be reported, and which environments it has.
 
 use crate::rule::{Language, RuleError, holds};
 use cel::{Context, Program};

@@ -61,7 +61,7 @@ const LEAKS: &[&str] = &[
     "wrong-protocol",
     "written-to-log-or-terminal",
 ];
-/// A finding that was not made again for so long is told again.
+/// A finding that was not made again for so long is reported again.
 const AGAIN_NS: i64 = 24 * 3_600 * 1_000_000_000;
 
 /// A finding that was made again.
@@ -77,7 +77,7 @@ pub struct Repeat {
 /// What a stage is told from outside. It is an observation: recorded, and replayed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Told {
+pub enum StageInput {
     /// At the start: rules of this site, what is usual, which findings are known, decoys.
     Start {
         /// File names and texts.
@@ -118,7 +118,7 @@ impl Remembered for Sends {
     }
 }
 
-/// Where a process sent something first after it had met a credential.
+/// Where a process sent something first after it had obtained a credential.
 #[derive(Default)]
 struct FirstPlace(String);
 
@@ -146,8 +146,8 @@ impl Remembered for Usual {
         self.baseline.bytes()
     }
 
-    fn is_settled(&self) -> bool {
-        self.baseline.is_settled()
+    fn is_established(&self) -> bool {
+        self.baseline.is_established()
     }
 }
 
@@ -168,7 +168,7 @@ impl Changed {
         }
     }
 
-    /// What was never handed out, and is gone, need not be told.
+    /// What was never handed out, and is gone, need not be reported.
     fn forget(&mut self, fingerprint: &str) {
         if let Some(number) = self.numbers.remove(fingerprint) {
             self.order.remove(&number);
@@ -271,9 +271,9 @@ impl Stage {
     }
 
     /// What comes from outside. Rules that are refused come back.
-    pub fn tell(&mut self, told: Told) -> Vec<RuleError> {
-        match told {
-            Told::Start {
+    pub fn apply(&mut self, input: StageInput) -> Vec<RuleError> {
+        match input {
+            StageInput::Start {
                 rules,
                 baselines,
                 repeats,
@@ -296,18 +296,18 @@ impl Stage {
                 }
                 return refused;
             }
-            Told::Accept { fingerprint } => {
+            StageInput::Accept { fingerprint } => {
                 if let Some(used_ns) = self.baselines.get(&fingerprint).map(|u| u.baseline.last_ns)
                 {
                     self.change_usual(&fingerprint, used_ns, |usual| usual.accepted = true);
                 }
             }
-            Told::Reset { fingerprint } => {
+            StageInput::Reset { fingerprint } => {
                 if self.baselines.remove(&fingerprint).is_some() {
                     self.changed.add(&fingerprint);
                 }
             }
-            Told::Decoys { decoys } => self.decoys = decoys,
+            StageInput::Decoys { decoys } => self.decoys = decoys,
         }
         Vec::new()
     }
@@ -692,7 +692,7 @@ impl Stage {
         }
     }
 
-    /// What found no room, and was not told yet.
+    /// What found no room, and was not reported yet.
     pub fn dropped(&mut self) -> &mut Dropped {
         &mut self.dropped
     }

@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_reads_everything_and_what_was_told_where_to_look() {
+    fn what_reads_everything_and_what_knew_where_to_look() {
         let of = |executable: &str, argv: &[&str]| {
             sweep_of(&ProcessFacts {
                 executable: executable.into(),

@@ -120,7 +120,7 @@ mod tests {
     }
 
     /// Everything that is queued, merged by who did it.
-    fn told(changes: &mut Changes) -> Vec<(FileKey, Happened, u32)> {
+    fn reported(changes: &mut Changes) -> Vec<(FileKey, Happened, u32)> {
         let mut out = Vec::new();
         assert!(!changes.drain(&mut |key, happened, pid| out.push((key, happened, pid))));
         out
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn who_changes_a_file_is_told() {
+    fn who_changes_a_file_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("f");
         std::fs::write(&file, "x").unwrap();
@@ -146,22 +146,22 @@ mod tests {
         };
         let key = changes.mark(open(&file).as_fd()).unwrap();
         let chmod = run("chmod", &["640"], &file);
-        let seen = told(&mut changes);
+        let seen = reported(&mut changes);
         assert!(
             matches!(&seen[..], [(k, h, pid)] if *k == key && h.attributes && !h.moved && *pid == chmod),
             "{seen:?}"
         );
         std::fs::write(&file, "y").unwrap();
-        let seen = told(&mut changes);
+        let seen = reported(&mut changes);
         assert!(seen.len() == 1 && seen[0].1.written, "{seen:?}");
         std::fs::rename(&file, dir.path().join("g")).unwrap();
         assert!(
-            told(&mut changes)
+            reported(&mut changes)
                 .iter()
                 .any(|(k, h, _)| *k == key && h.moved)
         );
         let rm = run("rm", &[], &dir.path().join("g"));
-        let seen = told(&mut changes);
+        let seen = reported(&mut changes);
         assert!(
             seen.iter()
                 .any(|(k, h, pid)| *k == key && h.deleted && *pid == rm),
@@ -173,6 +173,6 @@ mod tests {
         changes.mark(fd.as_fd()).unwrap();
         changes.unmark(fd.as_fd()).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
-        assert!(told(&mut changes).is_empty());
+        assert!(reported(&mut changes).is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Which processes are keytrail's own: an agent that sees another one look into files, or a self-test send, sees nobody
+//! Which processes are keytrail's own: an agent that sees another one inspect files, or a self-test send, sees nobody
 //! use a credential.
 //!
 //! A name proves nothing, nor does an executable that anybody may run. So a keytrail process announces itself, and only
@@ -41,7 +41,7 @@ pub fn announcement() -> Option<std::path::PathBuf> {
     path.exists().then_some(path)
 }
 
-/// Announces this process, for as long as it lives. To be called before it looks at anything. Without root nothing is
+/// Announces this process, for as long as it lives. To be called before it inspects anything. Without root nothing is
 /// announced: who cannot prove to be keytrail counts like everybody else.
 pub fn announce() {
     if GUEST.load(Ordering::Relaxed) && !Path::new(DIR).is_dir() {
@@ -143,7 +143,7 @@ impl Own {
         }
     }
 
-    /// Whether a process has proven to be keytrail. It announces itself before it looks at anything, so the answer does
+    /// Whether a process has proven to be keytrail. It announces itself before it inspects anything, so the answer does
     /// not change while it runs one program.
     pub fn is(&mut self, pid: Pid) -> bool {
         let Some(dir) = &self.dir else {
@@ -160,7 +160,7 @@ impl Own {
         if found {
             tracing::info!(
                 pid = pid.tgid,
-                "a process of keytrail: what it looks at, sends and is told is no use of a credential"
+                "a process of keytrail: what it inspects, sends and is told is no use of a credential"
             );
         }
         found

@@ -1,6 +1,6 @@
 //! Who reads another process's environment or memory through /proc: a fanotify group with one mark on each procfs.
 //!
-//! There is one procfs for each pid namespace, so a container's has a mark of its own. The kernel tells of every read
+//! There is one procfs for each pid namespace, so a container's has a mark of its own. The kernel reports every read
 //! of every file in it; all but `environ` and `mem` are dropped here by name, after one readlink. Opening is not reading:
 //! only accesses are asked for.
 
@@ -52,15 +52,15 @@ pub struct Drained {
     pub gone: usize,
 }
 
-/// fanotify_init(2), since Linux 6.13: an event whose file cannot be opened is told with the error in place of the
+/// fanotify_init(2), since Linux 6.13: an event whose file cannot be opened is reported with the error in place of the
 /// descriptor, and so with its reader.
 const FAN_REPORT_FD_ERROR: libc::c_uint = 0x2000;
 
 /// The group.
 pub struct ProcReads {
     group: OwnedFd,
-    /// Readers of what cannot be opened any more are told, too.
-    errors_told: bool,
+    /// Readers of what cannot be opened any more are reported, too.
+    errors_reported: bool,
     /// Reads by this process are not reported: the agent's own.
     own: u32,
 }
@@ -71,7 +71,7 @@ impl ProcReads {
     pub fn new() -> io::Result<Self> {
         let flags = libc::FAN_CLASS_NOTIF | libc::FAN_CLOEXEC | libc::FAN_NONBLOCK;
         let files = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_LARGEFILE | libc::O_NONBLOCK;
-        let (group, errors_told) = match fanotify::group(flags | FAN_REPORT_FD_ERROR, files) {
+        let (group, errors_reported) = match fanotify::group(flags | FAN_REPORT_FD_ERROR, files) {
             Ok(group) => (group, true),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
                 (fanotify::group(flags, files)?, false)
@@ -80,7 +80,7 @@ impl ProcReads {
         };
         Ok(Self {
             group,
-            errors_told,
+            errors_reported,
             own: std::process::id(),
         })
     }
@@ -110,7 +110,7 @@ impl ProcReads {
         fanotify::change_mark(&self.group, action, libc::FAN_ACCESS, mount)
     }
 
-    /// Reads a byte of this process's own memory: is that told?
+    /// Reads a byte of this process's own memory: is that reported?
     ///
     /// # Errors
     /// The memory cannot be read.
@@ -139,7 +139,11 @@ impl ProcReads {
         let mut drained = Drained::default();
         let mut buffer = [MaybeUninit::<libc::fanotify_event_metadata>::uninit(); 64];
         // Before 6.13 an event that fails behind others of the same read is dropped without a word: one at a time, then.
-        let batch = if self.errors_told { buffer.len() } else { 1 };
+        let batch = if self.errors_reported {
+            buffer.len()
+        } else {
+            1
+        };
         while drained.events < most {
             // SAFETY: the buffer has at least that many bytes; its element type gives it the alignment of the metadata.
             let read = unsafe {
@@ -289,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ended_before_it_was_looked_at_is_counted_with_others_between() {
+    fn what_ended_before_it_was_inspected_is_counted_with_others_between() {
         let Ok(reads) = ProcReads::new() else {
             eprintln!("not run: needs root");
             return;
@@ -317,7 +321,7 @@ mod tests {
         }
         // Those of `cat` itself, which has ended as well, and those of the victims.
         assert!(gone >= 6, "{gone}");
-        if !reads.errors_told {
+        if !reads.errors_reported {
             return;
         }
         // This process's own are nobody's.

@@ -217,7 +217,7 @@ pub fn own_mnt_ns() -> u32 {
 }
 
 /// Inode of the host's mount namespace, which is that of PID 1: an agent in a pod or in a service's sandbox is in another. The
-/// agent's own where that cannot be told.
+/// agent's own where that cannot be determined.
 pub fn host_mnt_ns() -> u32 {
     static HOST: OnceLock<u32> = OnceLock::new();
     *HOST.get_or_init(|| namespace(1, "mnt").unwrap_or_else(own_mnt_ns))

@@ -1,5 +1,5 @@
 //! Which file systems are walked: by /proc/PID/mountinfo, so that one that hangs is never touched to find out, and by
-//! statfs magic where a mount shows up that mountinfo did not tell of.
+//! statfs magic where a mount shows up that mountinfo did not report.
 
 pub use crate::mounts::Mount;
 use std::collections::HashMap;

@@ -1,9 +1,9 @@
 //! What metadata services answer: the credentials in it are learnt as those of a file are. The bytes stay only until the
 //! answer is whole, and for a second at most.
 
+use super::convert;
 use super::files::min_confidence;
 use super::registry::Registry;
-use super::stamp;
 use keytrail_abi as abi;
 use keytrail_abi::header::flags;
 use keytrail_model::{AnswerSeen, Pid};
@@ -95,7 +95,7 @@ impl Answers {
         classifier: &Classifier,
         registry: &mut Registry,
     ) -> Option<AnswerSeen> {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         let key = (at.pid, r.ends.sock);
         let cut = r.header.flags & (flags::TRUNCATED | flags::UNREADABLE) != 0;
         let hole = r.header.flags & flags::AFTER_HOLE != 0;
@@ -131,7 +131,7 @@ impl Answers {
         let credentials = registry.learn_held(&findings, min_confidence(false));
         (!credentials.is_empty()).then(|| AnswerSeen {
             at,
-            ends: stamp::ends(&r.ends),
+            ends: convert::endpoints(&r.ends),
             credentials,
             hook: hook.to_owned(),
         })
@@ -195,7 +195,7 @@ impl Part {
         self.bytes.extend_from_slice(data);
     }
 
-    /// After so many new bytes: each is looked at once, however small the pieces are.
+    /// After so many new bytes: each is inspected once, however small the pieces are.
     fn state(&mut self, new: usize) -> State {
         if !self
             .bytes

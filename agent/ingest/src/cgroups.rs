@@ -1,4 +1,4 @@
-//! Control groups: are those that /proc shows now the ones that the kernel side told of?
+//! Control groups: are those that /proc shows now the ones that the kernel side reported?
 //!
 //! A container's first program is executed in the cgroup of what starts it, and moved a moment later. What is read then
 //! is true of that process and of no other in the cgroup it came from.

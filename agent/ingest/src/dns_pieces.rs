@@ -114,8 +114,8 @@ impl DnsPieces {
         self.of.insert(key, joined);
     }
 
-    /// What was put together is told of: it is not to be found once more.
-    pub fn told(&mut self, pid: Pid) {
+    /// What was put together is reported: it is not to be found once more.
+    pub fn reported(&mut self, pid: Pid) {
         self.of.retain(|(of, ..), _| *of != pid);
     }
 
@@ -193,7 +193,7 @@ mod tests {
             let text = joined(&mut pieces, &name, 1).unwrap_or_default();
             assert!(text.len() <= MAX_BEFORE + 63);
         }
-        pieces.told(WHO.0);
+        pieces.reported(WHO.0);
         assert_eq!(pieces.of.len(), 0);
     }
 }

@@ -2,10 +2,10 @@
 
 use super::names::{Names, ProgramNames};
 use super::registry::Registry;
-use super::{environment, stamp};
+use super::{convert, environment};
 use crate::decode;
 use keytrail_abi as abi;
-use keytrail_model::{Bound, Dropped, ExecSeen, Found, PipesSeen, Place};
+use keytrail_model::{Bound, Dropped, ExecSeen, Found, FoundIn, PipesSeen};
 use keytrail_payload::Pieces;
 use keytrail_secret::{Arguments, Classifier, Finding};
 use std::collections::{HashMap, HashSet};
@@ -77,7 +77,7 @@ pub struct Execs {
     names: Names,
 }
 
-/// A whole exec: the observation, and which exec of which process may now be settled.
+/// A whole exec: the observation, and which exec of which process may now be decided.
 pub struct Finished {
     pub seen: ExecSeen,
     pub pipes: Option<PipesSeen>,
@@ -166,7 +166,7 @@ impl Execs {
             argv,
             env,
         } = open;
-        let at = stamp::stamp(&exec.header);
+        let at = convert::task_info(&exec.header);
         let filename =
             decode::name(&exec.filename[..(exec.filename_len as usize).min(exec.filename.len())]);
         let ProgramNames { exe, cwd, cgroup } = self.names.of(&exec, filename);
@@ -179,7 +179,7 @@ impl Execs {
             .and_then(|(_, v)| std::str::from_utf8(v).ok())
             .map(ToOwned::to_owned);
         let seen = ExecSeen {
-            parent: stamp::pid(exec.parent_tgid, exec.parent_start_ns),
+            parent: convert::pid(exec.parent_tgid, exec.parent_start_ns),
             exe,
             ns_tgid: exec.ns_tgid,
             argv: shown,
@@ -239,7 +239,7 @@ pub fn in_environment(
         if known.insert((credential.fingerprint.clone(), name.clone())) {
             found.push(Found {
                 credential,
-                place: Place::Env(name),
+                place: FoundIn::Env(name),
             });
         }
     };
@@ -261,12 +261,12 @@ pub fn in_clear<'a>(block: &'a [u8], found: &[Found], registry: &Registry) -> Ve
     let names: HashSet<&str> = found
         .iter()
         .filter_map(|f| match &f.place {
-            Place::Env(name) => Some(name.as_str()),
+            FoundIn::Env(name) => Some(name.as_str()),
             _ => None,
         })
         .collect();
     environment::pairs(block)
-        // A name may be of any bytes; it was told as text.
+        // A name may be of any bytes; it was reported as text.
         .filter(|(name, _)| names.contains(&*String::from_utf8_lossy(name)))
         .flat_map(|(_, value)| {
             let places = registry.matcher.places(value);
@@ -289,7 +289,7 @@ pub fn arguments(
     let mut known: HashSet<(String, usize)> = HashSet::new();
     let mut add = |credential: keytrail_model::CredentialRef, index: usize| {
         if known.insert((credential.fingerprint.clone(), index)) {
-            let place = Place::Argv(u32::try_from(index).unwrap_or(u32::MAX));
+            let place = FoundIn::Argv(u32::try_from(index).unwrap_or(u32::MAX));
             found.push(Found { credential, place });
         }
     };
@@ -338,7 +338,7 @@ pub fn arguments(
         &ranges,
         &flagged,
         &pieces,
-        &Told::of(&spans),
+        &HiddenRanges::of(&spans),
         registry,
     );
     let redacted = |place| (place, "[redacted]".to_owned());
@@ -346,23 +346,23 @@ pub fn arguments(
     (shown(area, &ranges, spans), found)
 }
 
-/// What has no name of its own: values that flags hide, and pieces of secrets. Not what is told by its name already.
+/// What has no name of its own: values that flags hide, and pieces of secrets. Not what is reported by its name already.
 fn nameless(
     area: &[u8],
     ranges: &[Range<usize>],
     flagged: &[Range<usize>],
     pieces: &Pieces,
-    told: &Told,
+    hidden: &HiddenRanges,
     registry: &Registry,
 ) -> Vec<Range<usize>> {
     let mut places: Vec<Range<usize>> = Vec::new();
-    places.extend(flagged.iter().filter(|p| !told.overlaps(p)).cloned());
+    places.extend(flagged.iter().filter(|p| !hidden.overlaps(p)).cloned());
     for range in ranges.iter().take(MAX_ARGS_SHOWN) {
         let argument = &area[range.clone()];
         let here = |places: Vec<Range<usize>>| places.into_iter().map(|place| shift(range, &place));
-        places.extend(here(pieces.places(argument)).filter(|p| !told.covers(p)));
+        places.extend(here(pieces.places(argument)).filter(|p| !hidden.covers(p)));
         let suspects = here(registry.matcher.suspects(argument));
-        places.extend(suspects.filter(|p| !told.overlaps(p)));
+        places.extend(suspects.filter(|p| !hidden.overlaps(p)));
     }
     places.retain(|place| !place.is_empty());
     places
@@ -398,34 +398,36 @@ fn shown(
 }
 
 /// What is hidden under a name already, in order.
-struct Told(Vec<Range<usize>>);
+struct HiddenRanges(Vec<Range<usize>>);
 
-impl Told {
-    fn of(spans: &[(Range<usize>, String)]) -> Told {
+impl HiddenRanges {
+    fn of(spans: &[(Range<usize>, String)]) -> HiddenRanges {
         let mut places: Vec<_> = spans.iter().map(|(place, _)| place.clone()).collect();
         places.sort_by_key(|place| (place.start, place.end));
         // Those that touch are one.
-        let mut told: Vec<Range<usize>> = Vec::new();
+        let mut hidden: Vec<Range<usize>> = Vec::new();
         for place in places {
-            match told.last_mut() {
+            match hidden.last_mut() {
                 Some(last) if place.start <= last.end => last.end = last.end.max(place.end),
-                _ => told.push(place),
+                _ => hidden.push(place),
             }
         }
-        Told(told)
+        HiddenRanges(hidden)
     }
 
     fn overlaps(&self, place: &Range<usize>) -> bool {
-        let at = self.0.partition_point(|told| told.end <= place.start);
-        self.0.get(at).is_some_and(|told| told.start < place.end)
+        let at = self.0.partition_point(|hidden| hidden.end <= place.start);
+        self.0
+            .get(at)
+            .is_some_and(|hidden| hidden.start < place.end)
     }
 
     /// Nothing of the place would be shown.
     fn covers(&self, place: &Range<usize>) -> bool {
-        let at = self.0.partition_point(|told| told.end < place.end);
+        let at = self.0.partition_point(|hidden| hidden.end < place.end);
         self.0
             .get(at)
-            .is_some_and(|told| told.start <= place.start && place.end <= told.end)
+            .is_some_and(|hidden| hidden.start <= place.start && place.end <= hidden.end)
     }
 }
 

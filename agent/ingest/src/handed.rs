@@ -1,4 +1,4 @@
-//! Files that processes of interest have just written: who reads one is told of, whatever is found in it. What was packed or
+//! Files that processes of interest have just written: who reads one is reported, whatever is found in it. What was packed or
 //! encrypted on its way holds nothing that could be seen.
 
 use keytrail_abi::FileId;
@@ -51,7 +51,7 @@ impl Handed {
         self.map.insert(file, written);
     }
 
-    /// Whether a file was written so lately that its readers are told of.
+    /// Whether a file was written so lately that its readers are reported.
     pub fn has(&self, file: FileId, now_ns: u64) -> bool {
         self.map
             .get(&file)

@@ -3,7 +3,7 @@
 
 use super::files::min_confidence;
 use super::registry::Registry;
-use keytrail_model::{Bound, CredentialRef, Dropped, InUseSeen, Pid, Stamp, Transform};
+use keytrail_model::{Bound, CredentialRef, Dropped, InUseSeen, Pid, TaskInfo, Transform};
 use keytrail_payload::Unknown;
 use keytrail_secret::{Classifier, Finding, Origin};
 use std::collections::{HashMap, HashSet};
@@ -32,7 +32,7 @@ struct Of {
 /// What was decided about values of headers.
 #[derive(Default)]
 pub(super) struct InUse {
-    /// Keyed hashes of values that were looked at: what is in them is known, or nothing is. With the key that is in memory
+    /// Keyed hashes of values that were inspected: what is in them is known, or nothing is. With the key that is in memory
     /// alone nobody can test a guess.
     decided: HashSet<u64>,
     /// The same of values of a process that found no room, until their time is over: each is counted once.
@@ -42,18 +42,18 @@ pub(super) struct InUse {
     of: HashMap<Pid, Of>,
 }
 
-/// What is met in one payload.
+/// What is seen in one payload.
 pub(super) struct Meeting<'a> {
     state: &'a mut InUse,
     classifier: &'a Classifier,
     registry: &'a Registry,
-    at: &'a Stamp,
-    met: Met,
+    at: &'a TaskInfo,
+    used: UsedCredentials,
 }
 
 /// Credentials nobody knew, still with their bytes.
 #[derive(Default)]
-pub(super) struct Met {
+pub(super) struct UsedCredentials {
     findings: Vec<Finding>,
     refused: u64,
 }
@@ -61,7 +61,7 @@ pub(super) struct Met {
 impl InUse {
     pub fn meeting<'a>(
         &'a mut self,
-        at: &'a Stamp,
+        at: &'a TaskInfo,
         classifier: &'a Classifier,
         registry: &'a Registry,
     ) -> Meeting<'a> {
@@ -70,7 +70,7 @@ impl InUse {
             classifier,
             registry,
             at,
-            met: Met::default(),
+            used: UsedCredentials::default(),
         }
     }
 
@@ -87,17 +87,17 @@ impl InUse {
         self.of.retain(|pid, _| lives(pid.tgid));
     }
 
-    /// Makes known what was met, and forgets the bytes. Who holds it from here on.
+    /// Makes known what was seen, and forgets the bytes. Who holds it from here on.
     pub fn learn(
         &mut self,
-        at: &Stamp,
-        met: Met,
+        at: &TaskInfo,
+        used: UsedCredentials,
         registry: &mut Registry,
         dropped: &mut Dropped,
     ) -> Option<InUseSeen> {
-        dropped.add(Bound::InUse, met.refused);
+        dropped.add(Bound::InUse, used.refused);
         let mut credentials: Vec<CredentialRef> = Vec::new();
-        for finding in &met.findings {
+        for finding in &used.findings {
             if let Some(credential) = registry.learn_in_use(finding) {
                 credentials.push(credential);
             }
@@ -133,12 +133,12 @@ impl InUse {
         may
     }
 
-    fn is_refused(&self, hash: u64, at: &Stamp) -> bool {
+    fn is_refused(&self, hash: u64, at: &TaskInfo) -> bool {
         at.boot_ns < self.refused_until_ns
             && self.refused.contains(&self.key.hash_one((hash, at.pid)))
     }
 
-    fn refuse(&mut self, hash: u64, at: &Stamp) {
+    fn refuse(&mut self, hash: u64, at: &TaskInfo) {
         if at.boot_ns >= self.refused_until_ns || self.refused.len() >= MAX_DECIDED {
             self.refused.clear();
             self.refused_until_ns = at.boot_ns.saturating_add(TIME_NS);
@@ -155,13 +155,13 @@ impl InUse {
 }
 
 impl Meeting<'_> {
-    pub fn end(self) -> Met {
-        self.met
+    pub fn end(self) -> UsedCredentials {
+        self.used
     }
 }
 
 impl Unknown for Meeting<'_> {
-    fn met(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)> {
+    fn presented(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)> {
         let hash = self.state.key.hash_one((header, value));
         if self.state.decided.contains(&hash) || self.state.is_refused(hash, self.at) {
             return Vec::new();
@@ -175,9 +175,9 @@ impl Unknown for Meeting<'_> {
         let mut out = Vec::new();
         for finding in findings {
             if !self.state.may(self.at.pid, self.at.boot_ns) {
-                // Not decided: it may be looked at in the next time.
+                // Not decided: it may be inspected in the next time.
                 self.state.refuse(hash, self.at);
-                self.met.refused += 1;
+                self.used.refused += 1;
                 return out;
             }
             let raw = finding
@@ -191,7 +191,7 @@ impl Unknown for Meeting<'_> {
             };
             let credential = finding.credential(self.registry.fingerprinter());
             out.push((Arc::new(credential), transform));
-            self.met.findings.push(finding);
+            self.used.findings.push(finding);
         }
         self.state.decide(hash);
         out

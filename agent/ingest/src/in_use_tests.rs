@@ -56,7 +56,7 @@ fn request(header: &str) -> String {
 }
 
 /// Kinds of what was new, and transforms of what was found, of each record.
-fn told(digest: &mut super::Digest, record: &Record<'_>) -> (Vec<String>, Vec<Transform>) {
+fn reported(digest: &mut super::Digest, record: &Record<'_>) -> (Vec<String>, Vec<Transform>) {
     let mut out = Digested::default();
     digest.record(record, "h", None, &mut out);
     let mut new = Vec::new();
@@ -104,16 +104,16 @@ fn what_is_first_used_is_known_from_then_on() {
     ] {
         let mut digest = digest();
         let text = request(&line);
-        let first = told(&mut digest, &tls(70, &text));
+        let first = reported(&mut digest, &tls(70, &text));
         assert_eq!(first, (vec![kind.to_owned()], vec![transform]), "{line}");
         // The same again, by another session.
-        let again = told(&mut digest, &tls(71, &text));
+        let again = reported(&mut digest, &tls(71, &text));
         assert_eq!(again, (vec![], vec![transform]), "{line}");
         // Elsewhere, in clear, and not in a header.
         let value = line.rsplit(' ').next().unwrap();
         let body =
             format!("POST /x HTTP/1.1\r\nContent-Length: 99\r\n\r\n{{\"loot\":\"{value}\"}}");
-        let loot = told(&mut digest, &clear(0, &body));
+        let loot = reported(&mut digest, &clear(0, &body));
         assert_eq!(loot, (vec![], vec![Transform::Raw]), "{line}");
         assert!(digest.dropped().is_empty());
     }
@@ -132,23 +132,23 @@ fn what_is_known_or_no_credential_is_not_new() {
         ("X-Auth-Token: ${TOKEN_OF_THE_SERVICE}".to_owned(), 0),
     ] {
         let mut digest = digest();
-        let (new, hits) = told(&mut digest, &tls(70, &request(&line)));
+        let (new, hits) = reported(&mut digest, &tls(70, &request(&line)));
         assert_eq!((new.len(), hits.len()), (0, found), "{line}");
     }
     // Who is asked by others sends no requests by that connection.
     let mut digest = digest();
     let text = request(&format!("Authorization: Bearer {TOKEN}"));
     let accepted = clear(abi::header::flags::ACCEPTED, &text);
-    assert_eq!(told(&mut digest, &accepted), (vec![], vec![]));
+    assert_eq!(reported(&mut digest, &accepted), (vec![], vec![]));
 }
 
-/// A token for each request, as a proxy passes on: the first ones are told, the rest is counted.
+/// A token for each request, as a proxy passes on: the first ones are reported, the rest is counted.
 #[test]
 fn who_passes_on_many_is_counted() {
     for (serves, most) in [(false, 16), (true, 4)] {
         let mut digest = digest();
         if serves {
-            told(
+            reported(
                 &mut digest,
                 &clear(abi::header::flags::ACCEPTED, "HTTP/1.1 200 OK\r\n\r\n"),
             );
@@ -157,7 +157,7 @@ fn who_passes_on_many_is_counted() {
         let (mut new, mut found) = (0, 0);
         for n in 0..20 {
             let text = one(n);
-            let (kinds, hits) = told(&mut digest, &tls(70, &text));
+            let (kinds, hits) = reported(&mut digest, &tls(70, &text));
             (new, found) = (new + kinds.len(), found + hits.len());
         }
         // What is passed on is not taken to be the server's own.
@@ -165,19 +165,19 @@ fn who_passes_on_many_is_counted() {
         let dropped: Vec<_> = digest.dropped().take().collect();
         assert_eq!(dropped, [(Bound::InUse, 20 - most as u64)]);
         // One that is used again and again is one.
-        told(&mut digest, &tls(70, &one(19)));
-        told(&mut digest, &tls(70, &one(19)));
+        reported(&mut digest, &tls(70, &one(19)));
+        reported(&mut digest, &tls(70, &one(19)));
         assert_eq!(digest.dropped().take().count(), 0);
-        // What was told of is found all the same, and somebody else has a budget of its own.
-        assert_eq!(told(&mut digest, &tls(70, &one(0))).1.len(), 1);
+        // What was reported is found all the same, and somebody else has a budget of its own.
+        assert_eq!(reported(&mut digest, &tls(70, &one(0))).1.len(), 1);
         let mut other = header(abi::Kind::TLS_WRITE);
         other.tgid += 1;
         let text = one(19);
-        assert_eq!(told(&mut digest, &tls_by(other, 9, &text)).0.len(), 1);
+        assert_eq!(reported(&mut digest, &tls_by(other, 9, &text)).0.len(), 1);
         // Later there is room again.
         let mut later = header(abi::Kind::TLS_WRITE);
         later.boot_ns += 700_000_000_000;
         let text = one(18);
-        assert_eq!(told(&mut digest, &tls_by(later, 70, &text)).1.len(), 1);
+        assert_eq!(reported(&mut digest, &tls_by(later, 70, &text)).1.len(), 1);
     }
 }

@@ -8,6 +8,7 @@ mod answers;
 mod asked;
 pub mod background;
 pub mod cgroups;
+mod convert;
 pub mod decode;
 mod digested;
 mod dns_pieces;
@@ -27,7 +28,6 @@ mod pending;
 mod registry;
 mod shown;
 mod stage;
-mod stamp;
 #[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
@@ -47,19 +47,19 @@ use std::path::Path;
 /// The process a record's header is about.
 #[must_use]
 pub fn pid_of_header(header: &keytrail_abi::Header) -> keytrail_model::Pid {
-    stamp::pid(header.tgid, header.start_ns)
+    convert::pid(header.tgid, header.start_ns)
 }
 
 /// The process that a fork made.
 #[must_use]
 pub fn child_of(fork: &keytrail_abi::Fork) -> keytrail_model::Pid {
-    stamp::pid(fork.child_tgid, fork.child_start_ns)
+    convert::pid(fork.child_tgid, fork.child_start_ns)
 }
 
 /// A pipe as the kernel side names it; inode 0 is none.
 #[must_use]
 pub fn pipe_of(id: keytrail_abi::FileId) -> Option<keytrail_model::PipeId> {
-    stamp::pipe(id)
+    convert::pipe(id)
 }
 
 /// The pipes that a process has as standard streams now, standard input first.
@@ -68,7 +68,7 @@ pub fn streams(tgid: u32) -> [Option<keytrail_model::PipeId>; 2] {
     [0, 1].map(|descriptor| keytrail_host::procfs::pipe(tgid, descriptor))
 }
 
-/// Why no file of another program can be looked into; `None` when they can.
+/// Why no file of another program can be inspected; `None` when they can.
 #[must_use]
 pub fn files_refused() -> Option<String> {
     use std::os::fd::AsFd as _;

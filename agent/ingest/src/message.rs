@@ -1,11 +1,11 @@
 //! Sends over Unix sockets and by UDP into observations.
 
-use super::in_use::Met;
+use super::convert;
+use super::in_use::UsedCredentials;
 use super::stage::{Digest, chunk};
-use super::stamp;
 use keytrail_abi as abi;
 use keytrail_host::procfs;
-use keytrail_model::{Direction, Ends, Payload, PeerSeen, Pid, SendSeen};
+use keytrail_model::{Direction, Endpoints, Payload, PeerSeen, Pid, SendSeen};
 use keytrail_payload::{Layer, Matcher, StreamKey, Streams, Unknown, datagram};
 
 /// include/linux/net.h.
@@ -19,8 +19,8 @@ impl Digest {
         r: &abi::MessageSend,
         data: &[u8],
         hook: &str,
-    ) -> (SendSeen, Met) {
-        let at = stamp::stamp(&r.header);
+    ) -> (SendSeen, UsedCredentials) {
+        let at = convert::task_info(&r.header);
         let unix = r.header.kind == abi::Kind::UNIX_SEND;
         let datagrams = !unix || r.sock_type == SOCK_DGRAM;
         let key = StreamKey {
@@ -52,7 +52,7 @@ impl Digest {
         let matcher = &registry.matcher;
         let mut meeting = self.in_use.meeting(&at, classifier, registry);
         let (mut payload, records) = if r.tls_call == 0 {
-            // What merely looks like TLS is looked into.
+            // What merely looks like TLS is inspected.
             let asks = !datagrams && !accepted;
             let unknown = asks.then_some(&mut meeting as &mut dyn Unknown);
             let payload = self.streams.on_payload_with(matcher, key, part, unknown);
@@ -62,7 +62,7 @@ impl Digest {
             let begins = sent.goes_on.is_none();
             (sent.payload, if begins { sent.records } else { Vec::new() })
         };
-        let met = meeting.end();
+        let used = meeting.end();
         if datagrams {
             payload.continues &= !begins;
             if whole {
@@ -77,7 +77,7 @@ impl Digest {
             let who = (at.pid, (r.ends.peer, r.ends.peer_port));
             asked = self.in_names(who, at.boot_ns, data, &mut payload);
         }
-        let mut ends = stamp::ends(&r.ends);
+        let mut ends = convert::endpoints(&r.ends);
         if unix {
             name_peer(r, at.pid, !payload.hits.is_empty(), &mut ends);
         }
@@ -96,10 +96,10 @@ impl Digest {
             hook: hook.to_owned(),
             at,
         };
-        (seen, met)
+        (seen, used)
     }
 
-    /// Looks at the names that a message of a name service asks for, with their labels joined, and with those that the same
+    /// Inspects the names that a message of a name service asks for, with their labels joined, and with those that the same
     /// process asked the same service for before. Returns how much it asked for in long labels in a row.
     fn in_names(
         &mut self,
@@ -118,7 +118,7 @@ impl Digest {
             asked = asked.max(self.dns_pieces.much(who, &name));
         }
         if payload.hits.iter().any(|hit| hit.secret) {
-            self.dns_pieces.told(who.0);
+            self.dns_pieces.reported(who.0);
         }
         asked
     }
@@ -140,14 +140,14 @@ fn add_secrets(matcher: &Matcher, text: &[u8], payload: &mut Payload) {
     }
 }
 
-/// Name and peer of a Unix socket. `look`: it is worth a look into /proc, while the peer still runs.
-fn name_peer(r: &abi::MessageSend, sender: Pid, look: bool, ends: &mut Ends) {
+/// Name and peer of a Unix socket. `look`: it is worth a inspect /proc, while the peer still runs.
+fn name_peer(r: &abi::MessageSend, sender: Pid, inspect: bool, ends: &mut Endpoints) {
     let name = r.name.get(..usize::from(r.name_len)).unwrap_or_default();
     ends.path = socket_name(name);
     if r.peer_tgid == 0 {
         return;
     }
-    let pid = stamp::pid(r.peer_tgid, r.peer_start_ns);
+    let pid = convert::pid(r.peer_tgid, r.peer_start_ns);
     if pid == sender && ends.path.is_empty() {
         // It made a pair itself; who has the other end now is not known.
         return;
@@ -157,7 +157,8 @@ fn name_peer(r: &abi::MessageSend, sender: Pid, look: bool, ends: &mut Ends) {
         start: pid.start,
         ..PeerSeen::default()
     };
-    if look && let Some(facts) = procfs::facts(pid.tgid).filter(|facts| facts.start == pid.start) {
+    if inspect && let Some(facts) = procfs::facts(pid.tgid).filter(|facts| facts.start == pid.start)
+    {
         peer.comm = facts.comm;
         peer.executable = procfs::exe(pid.tgid).unwrap_or_default().path;
     }

@@ -89,7 +89,7 @@ fn a_datagram_in_two_records_is_one() {
 }
 
 #[test]
-fn what_looks_like_tls_is_looked_into_all_the_same() {
+fn what_looks_like_tls_is_inspected_all_the_same() {
     let dressed = [b"\x17\x03\x03\x00\x40".as_slice(), TOKEN].concat();
     let plain = message(abi::Kind::UNIX_SEND, STREAM, &dressed);
     assert_eq!(hits(vec![plain]), 1);

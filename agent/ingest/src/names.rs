@@ -1,11 +1,11 @@
 //! Names of what a process was started from and in: executable, working directory, cgroup.
 //!
 //! Only /proc spells them, and only while the process lives. Looking there is what costs most of an exec: the kernel
-//! has to undo it when the process ends. So what was read once is remembered under what the kernel tells paths and
+//! has to undo it when the process ends. So what was read once is remembered under what the kernel reports paths and
 //! cgroups apart by, and serves for the next process in the same place, even one that is gone already.
 
 use super::cgroups::Hierarchies;
-use super::stamp;
+use super::convert;
 use keytrail_abi::{Exec, PathId};
 use keytrail_host::{clock, kernel_device, procfs};
 use keytrail_model::{ExeFacts, absolute};
@@ -60,7 +60,7 @@ impl Names {
                 // An overlay's: by its number all the same.
                 process.runs(&exec.exe).then_some(path)
             })
-            // Gone before it was looked at: an old name is still the name of this file.
+            // Gone before it was inspected: an old name is still the name of this file.
             .or_else(|| self.exes.old(&exec.exe));
         let (cwd, its_own) = match self.directories.get(&exec.cwd, now) {
             Some(path) => (path, true),
@@ -104,7 +104,7 @@ impl Names {
 }
 
 /// Whether the executable was new when it was executed: its inode's change of status (which a copy cannot set back) is the
-/// measure, as the kernel told it then, so that a program need not live until it is looked at.
+/// measure, as the kernel reported it then, so that a program need not live until it is inspected.
 fn is_fresh(exec: &Exec) -> bool {
     let ago_ns = clock::boot_ns().saturating_sub(exec.header.boot_ns);
     let executed_ns = clock::wall_ns().saturating_sub(ago_ns);
@@ -124,7 +124,8 @@ impl Process<'_> {
 
     fn alive(&self) -> bool {
         self.alive.get().unwrap_or_else(|| {
-            let alive = procfs::pid_of(self.tgid()) == Some(stamp::stamp(&self.exec.header).pid);
+            let alive =
+                procfs::pid_of(self.tgid()) == Some(convert::task_info(&self.exec.header).pid);
             self.alive.set(Some(alive));
             alive
         })
@@ -223,7 +224,7 @@ mod tests {
         Hierarchies::default().of(std::process::id(), 1)?.sum
     }
 
-    /// An exec of this process, as the kernel would tell of it.
+    /// An exec of this process, as the kernel would report it.
     fn own(boot_ns: u64) -> Exec {
         let me = procfs::pid_of(std::process::id()).unwrap();
         Exec {
@@ -311,7 +312,7 @@ mod tests {
         let (boot, wall) = (clock::boot_ns(), clock::wall_ns());
         assert!(fresh(wall - YOUNG_NS / 2, boot));
         assert!(!fresh(wall - 2 * YOUNG_NS, boot));
-        // Told late, of what was new then.
+        // Reported late, of what was new then.
         assert!(fresh(wall - 2 * YOUNG_NS, boot - 3 * YOUNG_NS / 2));
         assert!(!fresh(0, boot), "not known");
     }

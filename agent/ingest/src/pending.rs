@@ -2,13 +2,13 @@
 //! comes.
 
 use super::asked::{Inspection, Purpose, Verdict};
+use super::convert;
 use super::digested::Digested;
 use super::files::{KnownFile, NewVersion, min_confidence};
 use super::inspection::{
-    Answer, Missed, NewFile, Outcome, PathSubject, SeenFile, Subject, Told, Who,
+    Answer, Missed, NewFile, Outcome, PathSubject, ReaderBytes, SeenFile, Subject, Who,
 };
 use super::stage::Digest;
-use super::stamp;
 use crate::decode::Record;
 use keytrail_abi::{FileId, FileNew, Header};
 use keytrail_model::{InventoryUpdate, Unread, Why};
@@ -93,11 +93,11 @@ impl Digest {
                 if known {
                     return None;
                 }
-                let pid = stamp::pid(r.header.tgid, r.header.start_ns);
+                let pid = convert::pid(r.header.tgid, r.header.start_ns);
                 let new = NewFile {
                     record: *r,
-                    bytes: Told::new(content),
-                    path: self.told_path(pid, r.file),
+                    bytes: ReaderBytes::new(content),
+                    path: self.reported_path(pid, r.file),
                 };
                 Some((r.file, r.ctime_ns, r.header, Subject::Inode(Box::new(new))))
             }
@@ -219,7 +219,7 @@ impl Digest {
                     self.asked.remember(*file, *ctime_ns, inspection, verdict);
                 }
                 if let Purpose::New { called, .. } = &purpose {
-                    self.tell_kernel(*file, *ctime_ns, verdict, out);
+                    self.report_kernel(*file, *ctime_ns, verdict, out);
                     if verdict == Verdict::Gone {
                         out.news(InventoryUpdate::Unread(called.clone()));
                     }
@@ -252,7 +252,7 @@ impl Digest {
     }
 
     /// A new file was inspected, whoever still waits for it.
-    fn tell_kernel(&mut self, file: FileId, ctime_ns: u64, verdict: Verdict, out: &mut Digested) {
+    fn report_kernel(&mut self, file: FileId, ctime_ns: u64, verdict: Verdict, out: &mut Digested) {
         match verdict {
             Verdict::Known => {
                 if let Some(known) = self.files.table.get(file).filter(|known| !known.is_gone) {
@@ -264,7 +264,7 @@ impl Digest {
                     device: u64::from(file.dev),
                     inode: file.ino,
                 });
-                // Who else reads a file that was just written is to be told.
+                // Who else reads a file that was just written is to be reported.
                 if !self.handed.has(file, keytrail_host::clock::boot_ns()) {
                     out.mark_clean(file, ctime_ns);
                 }
@@ -328,7 +328,7 @@ impl Digest {
         let seen = Arc::new(known.clone());
         // What is gone lies nowhere.
         let held = held.filter(|_| !is_gone);
-        let look = held.map(|held| known.look(held, min, why, boot_ns));
+        let inspection = held.map(|held| known.inspection(held, min, why, boot_ns));
         let is_new = self.files.table.get(id).is_none();
         let path = known.access_path();
         if !self.files.table.insert(id, known) {
@@ -337,8 +337,8 @@ impl Digest {
         if is_new && !only_holders {
             out.watch(path, id);
         }
-        if let Some(look) = look {
-            out.news(InventoryUpdate::Looked(Box::new(look)));
+        if let Some(inspection) = inspection {
+            out.news(InventoryUpdate::Inspected(Box::new(inspection)));
         }
         (Verdict::Known, Some(seen))
     }

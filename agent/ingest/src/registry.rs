@@ -1,4 +1,4 @@
-//! All credentials this agent has met, and the matcher that recognises them again.
+//! All credentials this agent has seen, and the matcher that recognises them again.
 
 use keytrail_abi::FileId;
 use keytrail_model::{Bound, Credential, CredentialRef, Dropped};
@@ -7,10 +7,10 @@ use keytrail_secret::{Finding, Fingerprinter};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-/// Credentials kept at most. Beyond it new ones are told wherever they are met, but not looked for in what is sent, and
+/// Credentials kept at most. Beyond it new ones are reported wherever they are seen, but not looked for in what is sent, and
 /// that is counted.
 const MAX_KNOWN: usize = 50_000;
-/// Files remembered that ended in a secret when they were looked at.
+/// Files remembered that ended in a secret when they were inspected.
 const MAX_ENDINGS: usize = 4_096;
 /// Credentials known by their use alone: most are good for an hour, and the oldest go.
 const MAX_IN_USE: usize = 4_096;
@@ -288,7 +288,7 @@ mod tests {
         };
         let (first, found, dropped) = held('A');
         assert!((first, found) == (1, 1) && dropped.is_empty());
-        // Reads and exposures of it are told all the same; that it is not looked for is counted.
+        // Reads and exposures of it are reported all the same; that it is not looked for is counted.
         let (second, found, mut dropped) = held('B');
         assert_eq!((second, found), (1, 0));
         assert_eq!(dropped.take().collect::<Vec<_>>(), [(Bound::Secrets, 1)]);

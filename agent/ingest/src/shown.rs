@@ -1,9 +1,9 @@
-//! Learnt secrets in what is told of a host beside arguments: names of files, programs, sockets, hosts and variables are chosen by
+//! Learnt secrets in what is reported about a host beside arguments: names of files, programs, sockets, hosts and variables are chosen by
 //! programs, and some put a secret there (`https://KEY.example`, a file called by its token). From here on it stands there by
 //! its kind and fingerprint.
 
 use crate::exec::{label, without};
-use keytrail_model::{Ends, FileFacts, Found, Observation, Payload, Place};
+use keytrail_model::{Endpoints, FileFacts, Found, FoundIn, Observation, Payload};
 use keytrail_payload::Matcher;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -92,7 +92,7 @@ fn hide(text: &mut String, matcher: &Matcher) {
     *text = without(text.as_bytes(), &(0..text.len()), &spans);
 }
 
-/// Makes two functions out of one list: to look at the texts of an observation, and to change them.
+/// Makes two functions out of one list: to inspect the texts of an observation, and to change them.
 macro_rules! visit {
     ($texts:ident, $file:ident, $ends:ident, $payload:ident, $found:ident $(, $mut:tt)?) => {
         fn $texts(observation: & $($mut)? Observation, each: &mut dyn FnMut(& $($mut)? String)) {
@@ -178,7 +178,7 @@ macro_rules! visit {
             each(& $($mut)? file.host_path);
         }
 
-        fn $ends(ends: & $($mut)? Ends, each: &mut dyn FnMut(& $($mut)? String)) {
+        fn $ends(ends: & $($mut)? Endpoints, each: &mut dyn FnMut(& $($mut)? String)) {
             each(& $($mut)? ends.path);
             if let Some(peer) = & $($mut)? ends.peer {
                 each(& $($mut)? peer.executable);
@@ -192,7 +192,7 @@ macro_rules! visit {
             }
             for request in & $($mut)? payload.requests {
                 each(& $($mut)? request.host);
-                // Its path was looked at part by part.
+                // Its path was inspected part by part.
                 if let Some(target) = & $($mut)? request.target {
                     each(& $($mut)? target.name);
                 }
@@ -201,7 +201,7 @@ macro_rules! visit {
 
         fn $found(found: & $($mut)? [Found], each: &mut dyn FnMut(& $($mut)? String)) {
             for found in found {
-                if let Place::Env(name) = & $($mut)? found.place {
+                if let FoundIn::Env(name) = & $($mut)? found.place {
                     each(name);
                 }
             }
@@ -215,7 +215,7 @@ visit!(texts_mut, file_mut, ends_mut, payload_mut, found_mut, mut);
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_model::{GapReason, GapSeen, HostName, PeerSeen, Pid, SendSeen, Stamp};
+    use keytrail_model::{GapReason, GapSeen, HostName, PeerSeen, Pid, SendSeen, TaskInfo};
 
     const SECRET: &str = "4f0c2a9be1d87736a5c04412ee90bd31";
 
@@ -235,8 +235,8 @@ mod tests {
         matcher
     }
 
-    fn at() -> Stamp {
-        Stamp {
+    fn at() -> TaskInfo {
+        TaskInfo {
             boot_ns: 1,
             pid: Pid { tgid: 1, start: 1 },
             tid: 1,
@@ -257,19 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn names_with_a_learnt_secret_are_told_without_it() {
+    fn names_with_a_learnt_secret_are_reported_without_it() {
         let m = matcher();
         let named = format!("/srv/x-{SECRET}.env");
         let percent: String = SECRET.bytes().map(|b| format!("%{b:02x}")).collect();
         let send = SendSeen {
             at: at(),
-            ends: Ends {
+            ends: Endpoints {
                 path: named.clone(),
                 peer: Some(Box::new(PeerSeen {
                     executable: named.clone(),
                     ..PeerSeen::default()
                 })),
-                ..Ends::default()
+                ..Endpoints::default()
             },
             payload: Payload {
                 hosts: vec![HostName {
@@ -383,7 +383,7 @@ mod tests {
         // Until it is learnt what was in it.
         let none = Matcher::new(&[9; 32]);
         let named = Observation::Exit {
-            at: Stamp {
+            at: TaskInfo {
                 comm: SECRET[..15].into(),
                 ..at()
             },

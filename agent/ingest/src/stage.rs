@@ -2,16 +2,16 @@
 
 use super::answers::Answers;
 use super::asked::{Asked, Inspection, Verdict};
+use super::convert;
 use super::digested::Digested;
 use super::dns_pieces::DnsPieces;
 use super::exec::{self, Execs, Finished};
 use super::files::{Files, Inspected, KnownFile, Version, Views};
 use super::handed::Handed;
-use super::in_use::{InUse, Met};
+use super::in_use::{InUse, UsedCredentials};
 use super::inspection::{InspectionOptions, Inspector, Missed};
 use super::registry::Registry;
 use super::shown::Shown;
-use super::stamp;
 use super::written::{self, Targets};
 use crate::decode::{self, Record};
 use keytrail_abi as abi;
@@ -20,7 +20,7 @@ use keytrail_host::clock::boot_ns;
 use keytrail_host::procfs;
 use keytrail_model::{
     Access, Bound, CredentialRef, Direction, Dropped, FileFacts, FileSeen, Observation, Pid,
-    SendSeen, Snapshot, Socket, Stamp, TlsSeen, WriteSeen, WriteTarget,
+    SendSeen, Snapshot, Socket, TaskInfo, TlsSeen, WriteSeen, WriteTarget,
 };
 use keytrail_payload::{Chunk, Layer, StreamKey, Streams, Unknown, record_header};
 use keytrail_secret::Classifier;
@@ -52,7 +52,7 @@ pub struct Digest {
     dropped: Dropped,
     /// Nobody asks what cannot be seen now.
     pub(super) is_unfollowed: bool,
-    /// The last exec of each process: what a forked child may be settled by.
+    /// The last exec of each process: what a forked child may be decided by.
     last_exec: HashMap<u32, u64>,
     /// What processes write to.
     targets: Targets,
@@ -69,7 +69,7 @@ pub struct Digest {
     /// The key by which what is given to TLS libraries is hashed.
     digests: RandomState,
     shown: Shown,
-    /// When a process was read from /proc: older execs of it are told already.
+    /// When a process was read from /proc: older execs of it are reported already.
     snapshot_at: HashMap<Pid, u64>,
     /// A record that held payload, environment or argv was in the ring since the last wipe.
     pub ring_dirty: bool,
@@ -137,20 +137,20 @@ impl Digest {
             Record::Connect(r) => out.observations.push(self.connect(r)),
             Record::SockSend(r, data) => {
                 self.ring_dirty = true;
-                let (seen, met) = self.send(r, data, hook);
-                self.learn_in_use(&seen.at, met, out);
+                let (seen, used) = self.send(r, data, hook);
+                self.learn_in_use(&seen.at, used, out);
                 out.observations.push(Observation::Send(Box::new(seen)));
             }
             Record::TlsWrite(r, data) => {
                 self.ring_dirty = true;
-                let (seen, met) = self.tls(r, data, hook);
-                self.learn_in_use(&seen.at, met, out);
+                let (seen, used) = self.tls(r, data, hook);
+                self.learn_in_use(&seen.at, used, out);
                 out.observations.push(Observation::TlsWrite(Box::new(seen)));
             }
             Record::Message(r, data) => {
                 self.ring_dirty = true;
-                let (seen, met) = self.message(r, data, hook);
-                self.learn_in_use(&seen.at, met, out);
+                let (seen, used) = self.message(r, data, hook);
+                self.learn_in_use(&seen.at, used, out);
                 out.observations.push(Observation::Send(Box::new(seen)));
             }
             Record::Answer(r, data) => {
@@ -165,14 +165,14 @@ impl Digest {
                 self.ring_dirty = true;
                 out.observations.push(self.write(r, data, hook));
             }
-            // Not told by what it holds: see the engine.
+            // Not reported by what it holds: see the engine.
             Record::ProcessAttach(_) => {}
             Record::FileNew(r, content) => {
                 self.ring_dirty |= !content.is_empty();
                 self.new_file(r, hook, inspection, out);
                 self.decide_reader(r, out);
             }
-            Record::Pipes(r) if r.exec_id != 0 => self.execs.pipes(r.exec_id, stamp::pipes(r)),
+            Record::Pipes(r) if r.exec_id != 0 => self.execs.pipes(r.exec_id, convert::pipes(r)),
             Record::Pipes(r) => passes(r, out),
             Record::Canary(_) => {}
         }
@@ -183,7 +183,8 @@ impl Digest {
     fn exec(&mut self, r: &abi::Exec) {
         self.ring_dirty = true;
         self.last_exec.insert(r.header.tgid, r.exec_id);
-        self.streams.close_sessions(stamp::stamp(&r.header).pid);
+        self.streams
+            .close_sessions(convert::task_info(&r.header).pid);
         self.execs.begin(*r);
     }
 
@@ -195,7 +196,7 @@ impl Digest {
         }
         self.views.forked(r.header.tgid, child.tgid);
         out.observations.push(Observation::Fork {
-            at: stamp::stamp(&r.header),
+            at: convert::task_info(&r.header),
             child,
             child_ns_tgid: r.child_ns_tgid,
         });
@@ -203,7 +204,7 @@ impl Digest {
 
     fn exit(&mut self, r: &abi::Exit) -> Observation {
         self.last_exec.remove(&r.header.tgid);
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         self.streams.close_process(at.pid);
         self.answers.forget(at.pid);
         self.in_use.forget(at.pid);
@@ -220,12 +221,12 @@ impl Digest {
     }
 
     fn connect(&mut self, r: &abi::Connect) -> Observation {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         // The hook that sees a connect before there is a connection knows no socket.
         if r.ends.sock != 0 {
             self.streams.close_socket(at.pid, r.ends.sock);
         }
-        let ends = stamp::ends(&r.ends);
+        let ends = convert::endpoints(&r.ends);
         Observation::Connect { at, ends }
     }
 
@@ -237,7 +238,7 @@ impl Digest {
             .get(&pid)
             .is_some_and(|at| done.seen.at.boot_ns <= *at)
         {
-            // /proc was read after this exec: it has been told, and more truly.
+            // /proc was read after this exec: it has been reported, and more truly.
             return;
         }
         self.views
@@ -289,7 +290,7 @@ impl Digest {
             _ => Access::Read,
         };
         out.observations.push(Observation::File(Box::new(FileSeen {
-            at: stamp::stamp(&r.header),
+            at: convert::task_info(&r.header),
             access,
             file: facts,
             credentials,
@@ -304,8 +305,8 @@ impl Digest {
         self.targets.learn(target);
     }
 
-    /// The path of a file as the kernel side has told it for this process; empty when it has not, or not all of it.
-    pub(super) fn told_path(&self, pid: Pid, file: abi::FileId) -> String {
+    /// The path of a file as the kernel side has reported it for this process; empty when it has not, or not all of it.
+    pub(super) fn reported_path(&self, pid: Pid, file: abi::FileId) -> String {
         let path = self.targets.path(pid, file);
         if written::is_cut(path) {
             return String::new();
@@ -321,7 +322,7 @@ impl Digest {
         inspection: Option<&Inspection>,
         out: &mut Digested,
     ) {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         let seen = inspection.map_or_else(|| self.asked.seen(r.file, r.ctime_ns), Inspection::seen);
         let known = seen.as_deref().or_else(|| self.files.table.get(r.file));
         let verdict = inspection.map_or_else(
@@ -367,7 +368,7 @@ impl Digest {
             Verdict::Clean => {
                 let handed = self.handed.has(r.file, at.boot_ns);
                 // Said again: the kernel side may have asked before it knew. Of a file that was just written every program
-                // that reads it is to be told.
+                // that reads it is to be reported.
                 if inspection.is_none() && !handed {
                     out.mark_clean(r.file, r.ctime_ns);
                 }
@@ -387,9 +388,9 @@ impl Digest {
     /// Who reads a new file is decided once that was inspected, whatever came of it.
     fn decide_reader(&mut self, r: &abi::FileNew, out: &mut Digested) {
         if r.exec_id != 0 {
-            // A child forked before this is settled is settled by the same number.
+            // A child forked before this is decided is decided by the same number.
             self.last_exec.insert(r.header.tgid, r.exec_id);
-            out.decide(stamp::pid(r.header.tgid, r.header.start_ns), r.exec_id);
+            out.decide(convert::pid(r.header.tgid, r.header.start_ns), r.exec_id);
         }
     }
 
@@ -400,7 +401,7 @@ impl Digest {
     }
 
     /// A file is read that others wrote a while ago, and in which nothing was seen.
-    fn handed_on(&self, r: &abi::FileNew, (at, hook): (Stamp, &str), out: &mut Digested) {
+    fn handed_on(&self, r: &abi::FileNew, (at, hook): (TaskInfo, &str), out: &mut Digested) {
         let Some(path) = self.handed.read(r.file, at.pid, at.boot_ns) else {
             return;
         };
@@ -410,7 +411,7 @@ impl Digest {
         out.observations.push(Observation::File(Box::new(FileSeen {
             at,
             access: Access::Read,
-            file: Version::told(r, path).facts,
+            file: Version::reported(r, path).facts,
             credentials: Vec::new(),
             unreadable: None,
             truncated: false,
@@ -434,8 +435,8 @@ impl Digest {
         }
     }
 
-    fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> (SendSeen, Met) {
-        let at = stamp::stamp(&r.header);
+    fn send(&mut self, r: &abi::SockSend, data: &[u8], hook: &str) -> (SendSeen, UsedCredentials) {
+        let at = convert::task_info(&r.header);
         let key = StreamKey {
             pid: at.pid,
             layer: Layer::Socket,
@@ -455,13 +456,13 @@ impl Digest {
         let sent = self
             .streams
             .on_send_with(&registry.matcher, key, chunk, unknown);
-        let met = meeting.end();
+        let used = meeting.end();
         if sent.hello.is_some() {
             self.streams.close_sessions(at.pid);
         }
         let mut records = sent.records.iter().map(|r| (r.content_type, r.length));
         let seen = SendSeen {
-            ends: stamp::ends(&r.ends),
+            ends: convert::endpoints(&r.ends),
             payload: sent.payload,
             tls_record: records.next(),
             tls_more: records.collect(),
@@ -474,11 +475,11 @@ impl Digest {
             hook: hook.to_owned(),
             at,
         };
-        (seen, met)
+        (seen, used)
     }
 
     fn write(&mut self, r: &abi::FdWrite, data: &[u8], hook: &str) -> Observation {
-        let at = stamp::stamp(&r.header);
+        let at = convert::task_info(&r.header);
         let key = written::stream(at.pid, r);
         if r.positioned != 0 && r.offset == 0 {
             self.streams.interrupt(&key);
@@ -500,16 +501,21 @@ impl Digest {
         }))
     }
 
-    /// Makes known what nobody knew before it was used, before its use is told.
-    pub(super) fn learn_in_use(&mut self, at: &Stamp, met: Met, out: &mut Digested) {
+    /// Makes known what nobody knew before it was used, before its use is reported.
+    pub(super) fn learn_in_use(
+        &mut self,
+        at: &TaskInfo,
+        used: UsedCredentials,
+        out: &mut Digested,
+    ) {
         let (registry, dropped) = (&mut self.registry, &mut self.dropped);
-        let seen = self.in_use.learn(at, met, registry, dropped);
+        let seen = self.in_use.learn(at, used, registry, dropped);
         out.observations
             .extend(seen.map(|seen| Observation::InUse(Box::new(seen))));
     }
 
-    fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> (TlsSeen, Met) {
-        let at = stamp::stamp(&r.header);
+    fn tls(&mut self, r: &abi::TlsWrite, data: &[u8], hook: &str) -> (TlsSeen, UsedCredentials) {
+        let at = convert::task_info(&r.header);
         let key = StreamKey {
             pid: at.pid,
             layer: Layer::Tls,
@@ -524,7 +530,7 @@ impl Digest {
         let payload = self
             .streams
             .on_payload_with(&registry.matcher, key, chunk, unknown);
-        let met = meeting.end();
+        let used = meeting.end();
         let seen = TlsSeen {
             call: r.tls_call,
             session: r.tls_session,
@@ -545,12 +551,12 @@ impl Digest {
             hook: hook.to_owned(),
             at,
         };
-        (seen, met)
+        (seen, used)
     }
 
     /// A process as /proc shows it now; `None` when it is gone.
     pub fn snapshot(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
-        let snapshot = self.look(tgid, boot_ns, true)?;
+        let snapshot = self.snapshot_of(tgid, boot_ns, true)?;
         self.snapshot_at.insert(snapshot.at.pid, boot_ns);
         Some(snapshot)
     }
@@ -561,13 +567,13 @@ impl Digest {
         self.last_exec.get(&tgid) != Some(&exec_id)
     }
 
-    /// Who a process is, but not what it holds: for records of processes nobody told about. It may have executed
+    /// Who a process is, but not what it holds: for records of processes nobody reported. It may have executed
     /// something else since the record; the record of that will say what it holds.
     pub fn read_process(&mut self, tgid: u32, boot_ns: u64) -> Option<Snapshot> {
-        self.look(tgid, boot_ns, false)
+        self.snapshot_of(tgid, boot_ns, false)
     }
 
-    fn look(&mut self, tgid: u32, boot_ns: u64, holdings: bool) -> Option<Snapshot> {
+    fn snapshot_of(&mut self, tgid: u32, boot_ns: u64, holdings: bool) -> Option<Snapshot> {
         let facts = procfs::facts(tgid)?;
         let pid = Pid {
             tgid,
@@ -612,7 +618,7 @@ impl Digest {
             start: 0,
         });
         Some(Snapshot {
-            at: Stamp {
+            at: TaskInfo {
                 boot_ns,
                 pid,
                 tid: tgid,
@@ -666,7 +672,7 @@ impl Digest {
         self.views.in_overlay(tgid, path, boot_ns())
     }
 
-    /// Forgets what is kept of processes that are gone and whose end was not told.
+    /// Forgets what is kept of processes that are gone and whose end was not reported.
     pub fn forget_dead(&mut self, lives: impl Fn(u32) -> bool) {
         self.last_exec.retain(|tgid, _| lives(*tgid));
         self.snapshot_at.retain(|pid, _| lives(pid.tgid));
@@ -675,7 +681,7 @@ impl Digest {
         self.targets.forget_dead(lives);
     }
 
-    /// The observation as it may be told; `None` when it may be as it is.
+    /// The observation as it may be reported; `None` when it may be as it is.
     pub fn shown(&mut self, observation: &Observation) -> Option<Observation> {
         self.shown.of(observation, &self.registry.matcher)
     }
@@ -696,7 +702,7 @@ impl Digest {
         self.inspector.options()
     }
 
-    /// What found no room, or was looked at in part, since it was last taken.
+    /// What found no room, or was inspected in part, since it was last taken.
     pub fn dropped(&mut self) -> &mut Dropped {
         self.dropped.gather(&mut self.registry.dropped);
         self.dropped.gather(&mut self.execs.dropped);
@@ -707,9 +713,9 @@ impl Digest {
     }
 }
 
-/// Pipes that were told of later than at an exec.
+/// Pipes that were reported later than at an exec.
 fn passes(r: &abi::Pipes, out: &mut Digested) {
-    let pipes = stamp::pipes(r);
+    let pipes = convert::pipes(r);
     if r.pass_id != 0 {
         // Those who read from it waited for what came of it.
         out.decide(pipes.at.pid, r.pass_id);
@@ -717,7 +723,7 @@ fn passes(r: &abi::Pipes, out: &mut Digested) {
     out.observations.push(Observation::Pipes(pipes));
 }
 
-/// The version of a file that was read, under the path its reader has it at. Where it holds nothing, nobody is told.
+/// The version of a file that was read, under the path its reader has it at. Where it holds nothing, nobody is reported.
 fn as_read(
     known: &KnownFile,
     views: &mut Views,

@@ -224,16 +224,16 @@ fn writes_to_one_file_are_joined_unless_some_were_passed_over() {
 }
 
 #[test]
-fn the_path_that_was_told_goes_with_what_is_written() {
+fn the_path_that_was_reported_goes_with_what_is_written() {
     let mut digest = digest();
     let mut out = Digested::default();
     // SAFETY: integers and bytes only.
-    let mut told: abi::FdTarget = unsafe { std::mem::zeroed() };
-    told.header = header(abi::Kind::FD_TARGET);
-    told.file.ino = 1;
-    told.depth = 1;
-    told.names[0][..5].copy_from_slice(b"x.log");
-    digest.record(&Record::FdTarget(told), "h", None, &mut out);
+    let mut reported: abi::FdTarget = unsafe { std::mem::zeroed() };
+    reported.header = header(abi::Kind::FD_TARGET);
+    reported.file.ino = 1;
+    reported.depth = 1;
+    reported.names[0][..5].copy_from_slice(b"x.log");
+    digest.record(&Record::FdTarget(reported), "h", None, &mut out);
     digest.record(&write(1, 0, 0, TOKEN), "h", None, &mut out);
     let Some(Observation::Write(seen)) = out.observations.last() else {
         panic!("{:?}", out.observations);

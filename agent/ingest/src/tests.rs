@@ -6,7 +6,7 @@ use crate::decode::Record;
 use keytrail_abi as abi;
 use keytrail_host::clock::boot_ns;
 use keytrail_model::{
-    Access, Effect, ExecSeen, FileKey, InventoryUpdate, Observation, Place, SensorChange, Why,
+    Access, Effect, ExecSeen, FileKey, FoundIn, InventoryUpdate, Observation, SensorChange, Why,
 };
 use keytrail_payload::{Matcher, Streams};
 use keytrail_secret::{Classifier, Fingerprinter};
@@ -187,7 +187,7 @@ fn run_exec(digest: &mut Digest, argv: &[u8], env: &[u8]) -> ExecSeen {
     assert_eq!(
         out.decided().len(),
         1,
-        "the kernel side may settle this exec"
+        "the kernel side may decide this exec"
     );
     match out.observations.pop() {
         Some(Observation::Exec(seen)) => *seen,
@@ -205,8 +205,8 @@ fn an_environment_in_two_chunks_is_one() {
         .found
         .iter()
         .map(|f| match &f.place {
-            Place::Env(name) => name.as_str(),
-            Place::Argv(_) => "argv",
+            FoundIn::Env(name) => name.as_str(),
+            FoundIn::Argv(_) => "argv",
         })
         .collect();
     assert!(
@@ -236,15 +236,15 @@ fn arguments_are_shown_without_what_must_not_be_shown() {
     assert!(shown.ends_with("&x=1"), "{shown}");
     let indices: Vec<_> = seen.found.iter().map(|f| f.place.clone()).collect();
     assert!(
-        indices.contains(&Place::Argv(2)) && indices.contains(&Place::Argv(3)),
+        indices.contains(&FoundIn::Argv(2)) && indices.contains(&FoundIn::Argv(3)),
         "{indices:?}"
     );
 }
 
-/// Real command lines: what the program makes a secret is not shown, told as a credential or not.
+/// Real command lines: what the program makes a secret is not shown, reported as a credential or not.
 #[test]
 fn passwords_on_command_lines_are_not_shown() {
-    for (line, secret, told) in [
+    for (line, secret, reported) in [
         ("mysql -u root -pS3cretXy12Zk db", "S3cretXy12Zk", true),
         (
             "/usr/bin/docker login -u bob -p S3cretXy12Zk r.corp.net",
@@ -252,7 +252,7 @@ fn passwords_on_command_lines_are_not_shown() {
             true,
         ),
         ("zip -P S3cretXy12Zk b.zip data", "S3cretXy12Zk", true),
-        // Too weak to be told as a credential, and a password all the same.
+        // Too weak to be reported as a credential, and a password all the same.
         ("/usr/bin/mysql -u root -phunter db", "hunter", false),
         ("sshpass -p hunter ssh h", "hunter", false),
         ("app --password hunter --verbose", "hunter", false),
@@ -266,7 +266,7 @@ fn passwords_on_command_lines_are_not_shown() {
             !shown.contains(secret) && shown.contains("[redacted"),
             "{shown}"
         );
-        assert!(!told || seen.found.len() == 1, "{line}");
+        assert!(!reported || seen.found.len() == 1, "{line}");
         let (first, last) = (line.split(' ').next(), line.rsplit(' ').next());
         assert_eq!(
             (shown.split(' ').next(), shown.rsplit(' ').next()),
@@ -385,7 +385,7 @@ fn a_lost_chunk_is_a_truncation_and_not_a_silence() {
         panic!("nothing came out")
     };
     assert!(seen.env_truncated && seen.argv_truncated);
-    assert_eq!(seen.found.len(), 1, "what did come was looked at");
+    assert_eq!(seen.found.len(), 1, "what did come was inspected");
 }
 
 #[test]
@@ -444,7 +444,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 1, "{:?}", asked.watched);
     assert!(
-        matches!(out.places()[..], [InventoryUpdate::Looked(l)] if l.why == Why::Start && l.held.len() == 1),
+        matches!(out.places()[..], [InventoryUpdate::Inspected(l)] if l.why == Why::Start && l.held.len() == 1),
         "what was there at the start was not created"
     );
     out.effects.clear();
@@ -456,7 +456,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
     watch(&mut digest, &mut asked, &mut out);
     assert_eq!(asked.watched.len(), 2);
     assert!(
-        matches!(out.places()[..], [InventoryUpdate::Looked(l)] if l.why == Why::Place && l.raw.ends_with(b"/two"))
+        matches!(out.places()[..], [InventoryUpdate::Inspected(l)] if l.why == Why::Changed && l.raw.ends_with(b"/two"))
     );
 
     // A read of a version that is not known yet looks again first.
@@ -499,7 +499,7 @@ fn files_are_learnt_watched_and_known_in_their_new_version() {
         .fingerprinter()
         .fingerprint(second.as_bytes());
     assert_eq!(seen.credentials[0].fingerprint, expected);
-    // The read of the version before, told late: not of what is there now.
+    // The read of the version before, reported late: not of what is there now.
     access.ctime_ns = before;
     record(&mut digest, &Record::File(access), "hook", &mut out);
     let Some(Observation::File(seen)) = out.observations.pop() else {
@@ -544,7 +544,7 @@ fn file_new(tgid: u32, exec_id: u64) -> abi::FileNew {
     }
 }
 
-/// The kernel side follows a process under a number until it is settled; its children begin under the same one.
+/// The kernel side follows a process under a number until it is decided; its children begin under the same one.
 #[test]
 fn a_child_is_settled_by_what_its_parent_is_followed_under() {
     let mut digest = digest(&[]);
@@ -563,12 +563,12 @@ fn a_child_is_settled_by_what_its_parent_is_followed_under() {
         child_ns_tgid: 1,
     };
     record(&mut digest, &Record::Fork(fork), "h", &mut out);
-    let settled: Vec<_> = out
+    let decided: Vec<_> = out
         .decided()
         .iter()
         .map(|s| (s.pid.tgid, s.exec_id))
         .collect();
-    assert_eq!(settled, [(NOBODY - 1, 41)]);
+    assert_eq!(decided, [(NOBODY - 1, 41)]);
 }
 
 #[test]
@@ -577,7 +577,10 @@ fn an_exec_whose_record_was_lost_is_known_to_be_missing() {
     run_exec(&mut digest, b"prog\0", b"A=b\0");
     assert!(!digest.missed(NOBODY, 1));
     assert!(digest.missed(NOBODY, 2));
-    assert!(digest.missed(NOBODY - 1, 1), "nothing was told of this one");
+    assert!(
+        digest.missed(NOBODY - 1, 1),
+        "nothing was reported about this one"
+    );
 }
 
 #[test]
@@ -597,9 +600,9 @@ fn what_cannot_be_looked_for_or_was_read_in_part_is_counted() {
     large.resize((8 << 20) + 1, b'\n');
     std::fs::write(aws.join("large"), large).unwrap();
     watch(&mut digest, &mut asked, &mut out);
-    let told: Vec<_> = digest.dropped().take().collect();
-    assert_eq!(told, [(Bound::Weak, 1), (Bound::Sampled, 1)]);
-    assert!(digest.dropped().is_empty(), "told once");
+    let reported: Vec<_> = digest.dropped().take().collect();
+    assert_eq!(reported, [(Bound::Weak, 1), (Bound::Sampled, 1)]);
+    assert!(digest.dropped().is_empty(), "reported once");
 }
 
 /// A place for a file whose reads block: a FIFO is opened without waiting, so a process stopped by hand is no use; a
@@ -617,8 +620,8 @@ fn a_record_does_not_wait_beyond_the_deadline() {
     let (_file, new) = readable(dir.path(), &format!("token = {}\n", github()));
     record(&mut digest, &Record::FileNew(new, &[]), "h", &mut out);
     assert!(out.observations.is_empty() && out.clean().is_empty());
-    let told: Vec<_> = digest.dropped().take().collect();
-    assert_eq!(told, [(Bound::InspectionTime, 1)]);
+    let reported: Vec<_> = digest.dropped().take().collect();
+    assert_eq!(reported, [(Bound::InspectionTime, 1)]);
 }
 
 /// Writes a file that this process has open, and the record of a read of it.
@@ -708,7 +711,7 @@ fn a_file_that_is_gone_is_known_by_what_its_reader_had() {
     new.access = abi::access::CALL;
     new.size = content.len() as u64;
     new.data_len = content.len() as u32;
-    // Without a path it cannot be told of.
+    // Without a path it cannot be reported.
     record(
         &mut digest,
         &Record::FileNew(new, content.as_bytes()),

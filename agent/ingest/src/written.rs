@@ -1,6 +1,6 @@
 //! What processes write to, and how its bytes follow each other.
 
-use super::stamp;
+use super::convert;
 use crate::decode;
 use keytrail_abi::{self as abi, records::target};
 use keytrail_model::{Pid, WriteTarget};
@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, HashMap};
 const MAX_PROCESSES: usize = 16_384;
 const MAX_TARGETS: usize = 256;
 
-/// Paths by process and file, as the kernel side told them.
+/// Paths by process and file, as the kernel side reported them.
 #[derive(Default)]
 pub struct Targets(BTreeMap<Pid, HashMap<abi::FileId, String>>);
 
 impl Targets {
     pub fn learn(&mut self, r: &abi::FdTarget) {
-        let pid = stamp::pid(r.header.tgid, r.header.start_ns);
+        let pid = convert::pid(r.header.tgid, r.header.start_ns);
         if self.0.len() >= MAX_PROCESSES && !self.0.contains_key(&pid) {
             self.0.pop_first();
         }
@@ -97,7 +97,7 @@ pub fn stream(pid: Pid, r: &abi::FdWrite) -> StreamKey {
 mod tests {
     use super::*;
 
-    fn told(names: &[&str], depth: u32) -> abi::FdTarget {
+    fn fd_target(names: &[&str], depth: u32) -> abi::FdTarget {
         // SAFETY: integers and bytes only.
         let mut r: abi::FdTarget = unsafe { std::mem::zeroed() };
         r.header.tgid = 7;
@@ -110,26 +110,29 @@ mod tests {
 
     #[test]
     fn names_become_a_path_that_says_what_it_lacks() {
-        assert_eq!(path(&told(&["x.log", "log", "var"], 3)), "/var/log/x.log");
-        assert_eq!(path(&told(&[], 0)), "/");
+        assert_eq!(
+            path(&fd_target(&["x.log", "log", "var"], 3)),
+            "/var/log/x.log"
+        );
+        assert_eq!(path(&fd_target(&[], 0)), "/");
         let long = "a".repeat(abi::TARGET_NAME - 1);
-        let cut = path(&told(&[&long, "d"], 2));
+        let cut = path(&fd_target(&[&long, "d"], 2));
         assert!(cut.starts_with("/d/aaa") && cut.ends_with("a\u{2026}"));
         let deep = ["n"; abi::TARGET_DEPTH];
-        let cut = path(&told(&deep, abi::TARGET_DEPTH as u32));
+        let cut = path(&fd_target(&deep, abi::TARGET_DEPTH as u32));
         assert!(cut.starts_with("\u{2026}/n/n"), "{cut}");
         // A record that lies is no reason to fall.
-        assert_eq!(path(&told(&deep, 9_999)), cut);
+        assert_eq!(path(&fd_target(&deep, 9_999)), cut);
     }
 
     #[test]
     fn a_target_is_known_to_its_process_until_that_ends() {
         let mut targets = Targets::default();
-        let r = told(&["f"], 1);
+        let r = fd_target(&["f"], 1);
         targets.learn(&r);
-        let pid = stamp::pid(7, 0);
+        let pid = convert::pid(7, 0);
         assert_eq!(targets.path(pid, r.file), "/f");
-        assert_eq!(targets.path(stamp::pid(8, 0), r.file), "");
+        assert_eq!(targets.path(convert::pid(8, 0), r.file), "");
         targets.forget(pid);
         assert_eq!(targets.path(pid, r.file), "");
     }
@@ -138,7 +141,7 @@ mod tests {
     fn what_was_passed_over_parts_streams() {
         // SAFETY: as above.
         let mut r: abi::FdWrite = unsafe { std::mem::zeroed() };
-        let pid = stamp::pid(7, 0);
+        let pid = convert::pid(7, 0);
         let before = stream(pid, &r);
         r.holes = 1;
         assert_ne!(before, stream(pid, &r));

@@ -1,7 +1,7 @@
 //! Secret, public or sample: what an entry is to the owner of the host, by where it is.
 
 use super::facts::third_party;
-use super::model::{Class, Entry, FilePlace, Place};
+use super::model::{Class, Entry, FileLocation, Location};
 use keytrail_model::Credential;
 use keytrail_secret::{is_source, is_specimen};
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ pub fn of(entry: &Entry) -> Verdict {
         .filter_map(|f| tail(&f.path))
         .collect();
     // The file is not this host's own.
-    let is_copy = |f: &FilePlace| {
+    let is_copy = |f: &FileLocation| {
         f.shipped
             || third_party(&f.path)
             || specimens && (is_specimen(&f.path) || is_documentation(&f.path))
@@ -47,9 +47,9 @@ pub fn of(entry: &Entry) -> Verdict {
     }
 }
 
-fn file(place: &Place) -> Option<&FilePlace> {
+fn file(place: &Location) -> Option<&FileLocation> {
     match place {
-        Place::File(f) => Some(f),
+        Location::File(f) => Some(f),
         _ => None,
     }
 }
@@ -132,14 +132,14 @@ fn tail(path: &str) -> Option<&str> {
 #[must_use]
 pub fn is_in_use(entry: &Entry) -> bool {
     entry.places.iter().any(|place| match place {
-        Place::File(f) => {
+        Location::File(f) => {
             !(f.shipped
                 || third_party(&f.path)
                 || is_specimen(&f.path)
                 || is_documentation(&f.path)
                 || is_source(&f.path) && !is_kept(&f.path))
         }
-        Place::Process(_) | Place::Socket(_) => true,
+        Location::Process(_) | Location::Socket(_) => true,
     })
 }
 
@@ -147,10 +147,10 @@ pub fn is_in_use(entry: &Entry) -> bool {
 mod tests {
     use super::*;
     use crate::fixtures::credential;
-    use crate::model::ProcessPlace;
+    use crate::model::ProcessLocation;
 
-    fn file(path: &str, shipped: bool) -> Place {
-        Place::File(FilePlace {
+    fn file(path: &str, shipped: bool) -> Location {
+        Location::File(FileLocation {
             path: path.into(),
             shipped,
             package: if shipped {
@@ -158,11 +158,11 @@ mod tests {
             } else {
                 String::new()
             },
-            ..FilePlace::default()
+            ..FileLocation::default()
         })
     }
 
-    fn class(rule: &str, places: Vec<Place>) -> (Class, Option<String>) {
+    fn class(rule: &str, places: Vec<Location>) -> (Class, Option<String>) {
         let entry = Entry {
             credential: Credential {
                 rule: rule.into(),
@@ -189,9 +189,10 @@ mod tests {
         );
         let test = file("/srv/app/tests/ca.key", false);
         let cargo = file("/root/.cargo/registry/src/i/x/ca.key", false);
-        let process = Place::Process(ProcessPlace::default());
-        let of =
-            |places: &[&Place]| class("private-key", places.iter().map(|p| (*p).clone()).collect());
+        let process = Location::Process(ProcessLocation::default());
+        let of = |places: &[&Location]| {
+            class("private-key", places.iter().map(|p| (*p).clone()).collect())
+        };
         assert_eq!(of(&[&shipped]), (Class::Public, None));
         assert_eq!(of(&[&shipped, &cargo, &test]), (Class::Public, None));
         assert_eq!(
@@ -217,7 +218,7 @@ mod tests {
             true,
         );
         let fetched = file("/home/a/app/node_modules/ssh2/lib/constants.js", false);
-        let of = |published: &Place, path: &str| {
+        let of = |published: &Location, path: &str| {
             class("private-key", vec![published.clone(), file(path, false)])
         };
         assert_eq!(

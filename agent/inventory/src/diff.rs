@@ -1,6 +1,6 @@
 //! What changed between two runs.
 
-use super::model::{Entry, Exposure, Place};
+use super::model::{Entry, Exposure, Location};
 use super::state::{Run, replacements};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -52,7 +52,7 @@ impl Change {
     }
 }
 
-/// Compares two runs of one root. When only one of them looked at processes, what is only in processes is left out: it
+/// Compares two runs of one root. When only one of them inspected processes, what is only in processes is left out: it
 /// did not come or go.
 #[must_use]
 pub fn diff(before: (&Run, Vec<Entry>), after: (&Run, Vec<Entry>)) -> Vec<Change> {
@@ -130,7 +130,7 @@ fn scope(entries: Vec<Entry>, files_only: bool) -> Vec<Entry> {
         return entries;
     }
     let files = entries.into_iter().map(|mut entry| {
-        entry.places.retain(|p| matches!(p, Place::File(_)));
+        entry.places.retain(|p| matches!(p, Location::File(_)));
         entry
             .exposures
             .retain(|e| e.code != "in-env" && e.code != "in-argv");
@@ -143,8 +143,8 @@ fn scope(entries: Vec<Entry>, files_only: bool) -> Vec<Entry> {
 fn places(was: &Entry, is: &Entry) -> (Vec<String>, Vec<String>) {
     let files = |entry: &Entry| -> BTreeSet<String> {
         let files = entry.places.iter().filter_map(|p| match p {
-            Place::File(f) if f.container.is_empty() => Some(f.path.clone()),
-            Place::File(f) => Some(format!("{}:{}", f.container, f.path)),
+            Location::File(f) if f.container.is_empty() => Some(f.path.clone()),
+            Location::File(f) => Some(format!("{}:{}", f.container, f.path)),
             _ => None,
         });
         files.collect()
@@ -164,7 +164,7 @@ fn places(was: &Entry, is: &Entry) -> (Vec<String>, Vec<String>) {
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::{Class, FilePlace, ProcessPlace};
+    use crate::model::{Class, FileLocation, ProcessLocation};
     use keytrail_model::Credential;
 
     fn entry(fingerprint: &str, paths: &[&str]) -> Entry {
@@ -175,9 +175,9 @@ mod tests {
         let places = paths
             .iter()
             .map(|p| {
-                Place::File(FilePlace {
+                Location::File(FileLocation {
                     path: (*p).into(),
-                    ..FilePlace::default()
+                    ..FileLocation::default()
                 })
             })
             .collect();
@@ -238,16 +238,16 @@ mod tests {
     }
 
     #[test]
-    fn processes_not_looked_at_did_not_go() {
+    fn processes_not_inspected_did_not_go() {
         let with = Run {
             processes: true,
             ..Run::default()
         };
         let without = Run::default();
         let mut env = entry("env", &[]);
-        env.places.push(Place::Process(ProcessPlace {
+        env.places.push(Location::Process(ProcessLocation {
             count: 1,
-            ..ProcessPlace::default()
+            ..ProcessLocation::default()
         }));
         let mut both = entry("both", &["/x"]);
         both.places.extend(env.places.clone());

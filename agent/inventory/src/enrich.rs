@@ -1,7 +1,7 @@
 //! Adds to places what the host's records say about them: user and group names, homes, packages, git work trees.
 
 use super::facts::{self, GitTrees, Packages, Reader, Users, packages};
-use super::model::{Entry, FilePlace, Place};
+use super::model::{Entry, FileLocation, Location};
 use super::names;
 use super::walk::Root;
 use rustix::fd::{AsFd as _, OwnedFd};
@@ -121,7 +121,7 @@ pub fn enrich_files(entries: &mut [Entry], index: usize, root: &Root) -> Unread 
 
 /// Who may read a file by its access control list. With one, the mode's group bits are its mask and say nothing of the
 /// file's own group, whose members then count for nothing.
-fn acl(f: &mut FilePlace, root: &OwnedFd, path: &[u8], users: &Users) {
+fn acl(f: &mut FileLocation, root: &OwnedFd, path: &[u8], users: &Users) {
     let Some(file) = facts::handle(root, path) else {
         return;
     };
@@ -153,16 +153,16 @@ fn acl(f: &mut FilePlace, root: &OwnedFd, path: &[u8], users: &Users) {
 fn people(entries: &mut [Entry], users: &Users) {
     for place in entries.iter_mut().flat_map(|e| &mut e.places) {
         match place {
-            Place::Process(p) if p.container.is_empty() => p.user = users.name(p.uid),
-            Place::Socket(s) if s.container.is_empty() => s.user = users.name(s.uid),
+            Location::Process(p) if p.container.is_empty() => p.user = users.name(p.uid),
+            Location::Socket(s) if s.container.is_empty() => s.user = users.name(s.uid),
             _ => {}
         }
     }
 }
 
-fn files_of(entry: &mut Entry, root: usize) -> impl Iterator<Item = &mut FilePlace> {
+fn files_of(entry: &mut Entry, root: usize) -> impl Iterator<Item = &mut FileLocation> {
     entry.places.iter_mut().filter_map(move |p| match p {
-        Place::File(f) if f.root == root => Some(f),
+        Location::File(f) if f.root == root => Some(f),
         _ => None,
     })
 }

@@ -2,7 +2,7 @@
 
 use super::class;
 use super::clock;
-use super::model::{Area, Entry, Exposure, FilePlace, Place, Reach, SocketPlace};
+use super::model::{Area, Entry, Exposure, FileLocation, Location, Reach, SocketLocation};
 use keytrail_model::is_history;
 
 /// Places from which on the number itself is a finding.
@@ -24,10 +24,10 @@ pub fn judge(entry: &mut Entry, now: i64, max_age: i64) {
     let (mut in_env, mut in_argv) = (0, 0);
     for place in &entry.places {
         match place {
-            Place::File(f) => file(f, &mut say),
-            Place::Socket(s) => socket(s, &mut say),
-            Place::Process(p) if p.area == Area::Env => in_env += p.count,
-            Place::Process(p) => in_argv += p.count,
+            Location::File(f) => file(f, &mut say),
+            Location::Socket(s) => socket(s, &mut say),
+            Location::Process(p) if p.area == Area::Env => in_env += p.count,
+            Location::Process(p) => in_argv += p.count,
         }
     }
     if in_argv > 0 {
@@ -40,7 +40,7 @@ pub fn judge(entry: &mut Entry, now: i64, max_age: i64) {
     let files = entry
         .places
         .iter()
-        .filter(|p| matches!(p, Place::File(_)))
+        .filter(|p| matches!(p, Location::File(_)))
         .count() as u64
         + entry.more_places;
     if files >= MANY_PLACES {
@@ -51,7 +51,10 @@ pub fn judge(entry: &mut Entry, now: i64, max_age: i64) {
     if let Some(package) = verdict.published {
         say("published", format!("by {package}"));
     }
-    let is_socket = entry.places.iter().all(|p| matches!(p, Place::Socket(_)));
+    let is_socket = entry
+        .places
+        .iter()
+        .all(|p| matches!(p, Location::Socket(_)));
     let expired = entry.credential.expires.filter(|at| *at <= now);
     if let Some(at) = expired {
         say("expired", clock::rfc3339(at));
@@ -69,7 +72,7 @@ fn count(n: u64, one: &str, many: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { many })
 }
 
-fn file(f: &FilePlace, say: &mut impl FnMut(&str, String)) {
+fn file(f: &FileLocation, say: &mut impl FnMut(&str, String)) {
     let world = f.reach == Reach::World;
     if world && f.mode & 0o004 != 0 {
         say("world-readable", f.path.clone());
@@ -122,7 +125,7 @@ fn file(f: &FilePlace, say: &mut impl FnMut(&str, String)) {
     }
 }
 
-fn socket(s: &SocketPlace, say: &mut impl FnMut(&str, String)) {
+fn socket(s: &SocketLocation, say: &mut impl FnMut(&str, String)) {
     // connect(2) on a unix socket needs write permission.
     if s.reach == Reach::World && s.mode & 0o002 != 0 {
         say("world-connectable", s.path.clone());
@@ -173,10 +176,10 @@ pub fn badness(entry: &Entry) -> (u32, u32) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Class, GitFacts, ProcessPlace};
+    use crate::model::{Class, GitFacts, ProcessLocation};
     use keytrail_model::Credential;
 
-    fn entry(places: Vec<Place>) -> Entry {
+    fn entry(places: Vec<Location>) -> Entry {
         let credential = Credential {
             kind: "k".into(),
             identifier: String::new(),
@@ -206,8 +209,8 @@ mod tests {
         e.exposures.into_iter().map(|x| x.code).collect()
     }
 
-    fn of(f: FilePlace) -> Vec<String> {
-        codes(entry(vec![Place::File(FilePlace {
+    fn of(f: FileLocation) -> Vec<String> {
+        codes(entry(vec![Location::File(FileLocation {
             modified: NOW - 100,
             ..f
         })]))
@@ -218,12 +221,12 @@ mod tests {
 
     #[test]
     fn a_mode_counts_only_as_far_as_one_comes() {
-        let f = |mode, reach| FilePlace {
+        let f = |mode, reach| FileLocation {
             path: "/x".into(),
             mode,
             reach,
             gid: 5,
-            ..FilePlace::default()
+            ..FileLocation::default()
         };
         assert_eq!(of(f(0o644, Reach::World)), ["world-readable"]);
         assert!(of(f(0o644, Reach::Owner)).is_empty());
@@ -232,14 +235,14 @@ mod tests {
         // Nobody else is in the group.
         assert!(of(f(0o640, Reach::World)).is_empty());
         assert_eq!(
-            of(FilePlace {
+            of(FileLocation {
                 shared_group: true,
                 ..f(0o640, Reach::World)
             }),
             ["group-readable"]
         );
         assert!(
-            of(FilePlace {
+            of(FileLocation {
                 shared_group: true,
                 ..f(0o640, Reach::Group(6))
             })
@@ -253,12 +256,12 @@ mod tests {
 
     #[test]
     fn an_access_list_exposes_what_the_mode_does_not() {
-        let f = |reach| FilePlace {
+        let f = |reach| FileLocation {
             path: "/x".into(),
             mode: 0o600,
             reach,
             acl: vec!["user ann".into()],
-            ..FilePlace::default()
+            ..FileLocation::default()
         };
         assert_eq!(of(f(Reach::World)), ["acl-readable"]);
         assert!(of(f(Reach::Owner)).is_empty());
@@ -266,28 +269,28 @@ mod tests {
 
     #[test]
     fn work_trees_histories_homes() {
-        let f = || FilePlace {
+        let f = || FileLocation {
             path: "/home/ann/.bash_history".into(),
             user: "bob".into(),
             home_of: "ann".into(),
-            ..FilePlace::default()
+            ..FileLocation::default()
         };
         assert_eq!(of(f()), ["in-home-of-other-user", "shell-history"]);
         assert!(
-            of(FilePlace {
+            of(FileLocation {
                 user: "ann".into(),
                 path: "/home/ann/history".into(),
                 ..f()
             })
             .is_empty()
         );
-        let git = |tracked, ignored| FilePlace {
+        let git = |tracked, ignored| FileLocation {
             git: Some(GitFacts {
                 tracked,
                 ignored,
                 ..GitFacts::default()
             }),
-            ..FilePlace::default()
+            ..FileLocation::default()
         };
         assert_eq!(of(git(true, false)), ["git-work-tree"]);
         assert_eq!(of(git(false, false)), ["git-work-tree"]);
@@ -296,31 +299,31 @@ mod tests {
 
     #[test]
     fn age_expiry_processes_and_numbers() {
-        let old = FilePlace {
+        let old = FileLocation {
             path: "/a".into(),
             modified: NOW - 1900,
-            ..FilePlace::default()
+            ..FileLocation::default()
         };
         assert_eq!(
-            codes(entry(vec![Place::File(old.clone())])),
+            codes(entry(vec![Location::File(old.clone())])),
             ["older-than-policy"]
         );
         // A time of 1980 is no date.
         assert!(
-            codes(entry(vec![Place::File(FilePlace {
+            codes(entry(vec![Location::File(FileLocation {
                 modified: 315_532_800,
-                ..FilePlace::default()
+                ..FileLocation::default()
             })]))
             .is_empty()
         );
-        let mut expired = entry(vec![Place::File(old)]);
+        let mut expired = entry(vec![Location::File(old)]);
         expired.credential.expires = Some(NOW - 500);
         assert_eq!(codes(expired), ["expired"]);
         let process = |area, count| {
-            Place::Process(ProcessPlace {
+            Location::Process(ProcessLocation {
                 area,
                 count,
-                ..ProcessPlace::default()
+                ..ProcessLocation::default()
             })
         };
         let mut e = entry(vec![process(Area::Env, 3), process(Area::Argv, 1)]);
@@ -332,10 +335,10 @@ mod tests {
             .collect();
         assert_eq!(said, ["in-argv 1 process", "in-env 3 processes"]);
         let files = (0..3).map(|i| {
-            Place::File(FilePlace {
+            Location::File(FileLocation {
                 path: format!("/{i}"),
                 modified: NOW - 100,
-                ..FilePlace::default()
+                ..FileLocation::default()
             })
         });
         assert_eq!(codes(entry(files.collect())), ["many-places"]);
@@ -343,12 +346,12 @@ mod tests {
 
     #[test]
     fn the_worst_comes_first() {
-        let mut open = entry(vec![Place::File(FilePlace {
+        let mut open = entry(vec![Location::File(FileLocation {
             mode: 0o644,
             reach: Reach::World,
-            ..FilePlace::default()
+            ..FileLocation::default()
         })]);
-        let mut shut = entry(vec![Place::File(FilePlace::default())]);
+        let mut shut = entry(vec![Location::File(FileLocation::default())]);
         judge(&mut open, NOW, 500);
         judge(&mut shut, NOW, 500);
         assert!(badness(&open) > badness(&shut));
@@ -357,18 +360,18 @@ mod tests {
         assert!(badness(&root) > badness(&shut));
         // In use, or in program code.
         let at = |path: &str| {
-            let mut entry = entry(vec![Place::File(FilePlace {
+            let mut entry = entry(vec![Location::File(FileLocation {
                 path: path.into(),
-                ..FilePlace::default()
+                ..FileLocation::default()
             })]);
             judge(&mut entry, NOW, 500);
             entry
         };
-        let mut code = entry(vec![Place::File(FilePlace {
+        let mut code = entry(vec![Location::File(FileLocation {
             path: "/home/a/src/x.js".into(),
             mode: 0o644,
             reach: Reach::World,
-            ..FilePlace::default()
+            ..FileLocation::default()
         })]);
         judge(&mut code, NOW, 500);
         assert!(badness(&at("/home/a/.netrc")) > badness(&code));

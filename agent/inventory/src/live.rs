@@ -3,22 +3,22 @@
 
 use super::facts::third_party;
 use super::merge::{Inventory, Observed};
-use super::model::{Entry, FilePlace, Place, Reach};
+use super::model::{Entry, FileLocation, Location, Reach};
 use super::names;
 use keytrail_model::{
-    Credential, CredentialRef, FileFacts, FileLook, InventoryUpdate, Unread, Why,
+    Credential, CredentialRef, FileFacts, FileInspection, InventoryUpdate, Unread, Why,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Files remembered that were looked at and held nothing.
+/// Files remembered that were inspected and held nothing.
 const MAX_CLEAN: usize = 16_384;
-/// Places remembered whose credentials were met without a word.
+/// Places remembered whose credentials were seen without a word.
 const MAX_QUIET: usize = 16_384;
 /// Files remembered that went a moment ago, with what they held.
 const MAX_GONE: usize = 1_024;
-/// Files remembered that were read and not looked into, and for how long.
+/// Files remembered that were read and not inspected, and for how long.
 const MAX_UNREAD: usize = 256;
 const UNREAD_NS: u64 = 10_000_000_000;
 /// Bytes of a name from which on it may be the beginning of a longer one.
@@ -27,7 +27,7 @@ const UNREAD_NAME: usize = 63;
 /// Everything that is in one place from a moment on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Change {
-    /// [`Place::key`].
+    /// [`Location::key`].
     pub place: String,
     /// Seconds since the epoch.
     pub changed: i64,
@@ -37,8 +37,8 @@ pub struct Change {
 
 /// What is new in a file, and what is not in it any more.
 #[derive(Debug)]
-pub struct Told {
-    /// [`Place::key`].
+pub struct ContentDiff {
+    /// [`Location::key`].
     pub key: String,
     pub facts: FileFacts,
     /// Credentials that were not in this file before.
@@ -52,7 +52,7 @@ pub struct Told {
     pub boot_ns: u64,
 }
 
-impl Told {
+impl ContentDiff {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.created.is_empty() && self.rotated.is_empty() && self.removed.is_empty()
@@ -76,14 +76,14 @@ pub struct Live {
     baseline: Baseline,
     /// Device and inode -> place key: a file that is renamed leaves its old place.
     by_file: HashMap<(u64, u64), String>,
-    /// Place key -> credentials that may be old there, as far as was known when they were met.
+    /// Place key -> credentials that may be old there, as far as was known when they were seen.
     quiet: HashMap<String, HashSet<String>>,
     clean: HashSet<(u64, u64)>,
     /// What lay in places that are gone: who says so first need not be who knows how it went.
     gone: HashMap<String, Vec<CredentialRef>>,
-    /// Places this agent has looked into.
+    /// Places this agent has inspected.
     own: HashSet<String>,
-    /// Files that were read and not looked into, the latest last.
+    /// Files that were read and not inspected, the latest last.
     unread: VecDeque<Unread>,
     changes: Vec<Change>,
 }
@@ -100,7 +100,7 @@ impl Live {
         };
         for entry in known {
             for place in &entry.places {
-                if let Place::File(f) = place {
+                if let Location::File(f) = place {
                     live.by_file.insert((f.device, f.inode), place.key());
                 }
             }
@@ -125,12 +125,12 @@ impl Live {
         for entry in entries {
             for place in entry.places {
                 let key = place.key();
-                if let Place::File(f) = &place
+                if let Location::File(f) = &place
                     && !self.seen_here(&key, &entry.credential.fingerprint)
                 {
                     self.by_file.insert((f.device, f.inode), key);
                     self.inventory
-                        .observe_place(&entry.credential, place, entry.first_seen);
+                        .observe_location(&entry.credential, place, entry.first_seen);
                 }
             }
         }
@@ -160,11 +160,11 @@ impl Live {
         news: InventoryUpdate,
         now: i64,
         workload: impl Fn(&Path) -> Workload,
-    ) -> Option<Told> {
+    ) -> Option<ContentDiff> {
         match news {
-            InventoryUpdate::Looked(look) => {
-                let workload = workload(&look.root);
-                self.looked(*look, now, workload)
+            InventoryUpdate::Inspected(inspection) => {
+                let workload = workload(&inspection.root);
+                self.inspected(*inspection, now, workload)
             }
             InventoryUpdate::Clean { device, inode } => {
                 self.clean(device, inode);
@@ -234,9 +234,14 @@ impl Live {
         });
     }
 
-    fn looked(&mut self, look: FileLook, now: i64, workload: Workload) -> Option<Told> {
-        let place = file_place(&look, workload);
-        let key = Place::File(place.clone()).key();
+    fn inspected(
+        &mut self,
+        inspection: FileInspection,
+        now: i64,
+        workload: Workload,
+    ) -> Option<ContentDiff> {
+        let place = file_place(&inspection, workload);
+        let key = Location::File(place.clone()).key();
         let file = (place.device, place.inode);
         if place.links == 1
             && let Some(old) = self.by_file.get(&file).filter(|old| **old != key).cloned()
@@ -250,63 +255,65 @@ impl Live {
         }
         self.gone.remove(&key);
         let here_before = self.inventory.remembers(&key);
-        let new_here = match look.why {
+        let new_here = match inspection.why {
             Why::Start => false,
-            Why::Place => true,
+            Why::Changed => true,
             Why::Accessed => {
-                here_before || self.is_newly_filled(file, look.born_ns) && !self.was_unread(&look)
+                here_before
+                    || self.is_newly_filled(file, inspection.born_ns)
+                        && !self.was_unread(&inspection)
             }
         };
         // What a package manager fetches was published; it is noted, and nobody is woken by it.
         let fetched = place.container.is_empty() && third_party(&place.path);
-        let mut told = Told {
+        let mut diff = ContentDiff {
             key: key.clone(),
-            facts: look.facts.clone(),
+            facts: inspection.facts.clone(),
             created: Vec::new(),
             rotated: Vec::new(),
             removed: Vec::new(),
-            writer: look.writer,
-            boot_ns: look.boot_ns,
+            writer: inspection.writer,
+            boot_ns: inspection.boot_ns,
         };
-        // Of a file that was looked into in part, the rest may be in what was not seen.
-        if !(fetched || look.truncated || look.why == Why::Start) {
-            told.removed = self.left(&key, &look);
+        // Of a file that was inspected in part, the rest may be in what was not seen.
+        if !(fetched || inspection.truncated || inspection.why == Why::Start) {
+            diff.removed = self.left(&key, &inspection);
         }
-        if look.held.is_empty() {
+        if inspection.held.is_empty() {
             self.empty(&key, now);
-            return (!told.is_empty()).then_some(told);
+            return (!diff.is_empty()).then_some(diff);
         }
         self.clean.remove(&file);
         self.own.insert(key.clone());
         self.by_file.insert(file, key.clone());
-        let found = numbered(&look.held, &place);
+        let found = numbered(&inspection.held, &place);
         let answers = self.inventory.replace_place(&key, found, now);
         let mut met: HashSet<&str> = HashSet::new();
-        for (credential, answer) in look.held.iter().zip(&answers) {
-            if credential.confidence < look.min_confidence || fetched {
+        for (credential, answer) in inspection.held.iter().zip(&answers) {
+            if credential.confidence < inspection.min_confidence || fetched {
                 continue;
             }
-            if self.is_fresh(&key, credential, answer, look.why, new_here)
+            if self.is_fresh(&key, credential, answer, inspection.why, new_here)
                 && met.insert(&credential.fingerprint)
             {
-                told.created.push(Arc::new(credential.clone()));
+                diff.created.push(Arc::new(credential.clone()));
             }
             // What changed while no agent looked on is in the inventory.
             if let Observed::Rotated { previous } = answer
-                && look.why != Why::Start
+                && inspection.why != Why::Start
             {
-                told.removed.retain(|c| c.fingerprint != *previous);
+                diff.removed.retain(|c| c.fingerprint != *previous);
                 let rotated = (Arc::new(credential.clone()), previous.clone());
-                if !told.rotated.contains(&rotated) {
-                    told.rotated.push(rotated);
+                if !diff.rotated.contains(&rotated) {
+                    diff.rotated.push(rotated);
                 }
             }
         }
-        self.note(&key, &look.held, now);
-        (!told.is_empty()).then_some(told)
+        self.note(&key, &inspection.held, now);
+        (!diff.is_empty()).then_some(diff)
     }
 
-    /// Whether a file that is met for the first time was made, or got what it holds, while somebody looked on.
+    /// Whether a file that is seen for the first time was made, or got what it holds, while somebody looked on.
     fn is_newly_filled(&self, file: (u64, u64), born_ns: u64) -> bool {
         let born = i64::try_from(born_ns / 1_000_000_000).unwrap_or(0);
         born_ns >= self.baseline.agent_started_ns
@@ -314,32 +321,36 @@ impl Live {
             || (born_ns != 0 && born < self.baseline.inventory_started)
     }
 
-    /// Whether a file of this name was read a moment ago, and replaced or rewritten before anybody could look into it: what is
+    /// Whether a file of this name was read a moment ago, and replaced or rewritten before anybody could inspect it: what is
     /// found now may have been in it (`sed -i`, an editor).
-    fn was_unread(&self, look: &FileLook) -> bool {
-        let mut names = look.raw.rsplit(|b| *b == b'/');
+    fn was_unread(&self, inspection: &FileInspection) -> bool {
+        let mut names = inspection.raw.rsplit(|b| *b == b'/');
         let (name, parent) = (names.next(), names.next());
         // A name in a record may be cut.
-        let is = |told: &[u8], name: Option<&[u8]>| {
-            name.is_some_and(|name| match told.len() {
-                UNREAD_NAME.. => name.starts_with(told),
-                _ => name == told,
+        let is = |reported: &[u8], name: Option<&[u8]>| {
+            name.is_some_and(|name| match reported.len() {
+                UNREAD_NAME.. => name.starts_with(reported),
+                _ => name == reported,
             })
         };
         self.unread.iter().any(|unread| {
-            look.boot_ns.abs_diff(unread.boot_ns) < UNREAD_NS
+            inspection.boot_ns.abs_diff(unread.boot_ns) < UNREAD_NS
                 && is(&unread.name, name)
                 && (unread.parent.is_empty() || is(&unread.parent, parent))
         })
     }
 
     /// What was in a place and is not found in it any more.
-    fn left(&self, key: &str, look: &FileLook) -> Vec<CredentialRef> {
-        let now: HashSet<&str> = look.held.iter().map(|c| c.fingerprint.as_str()).collect();
+    fn left(&self, key: &str, inspection: &FileInspection) -> Vec<CredentialRef> {
+        let now: HashSet<&str> = inspection
+            .held
+            .iter()
+            .map(|c| c.fingerprint.as_str())
+            .collect();
         self.inventory
             .held(key)
             .filter(|c| !now.contains(c.fingerprint.as_str()))
-            .filter(|c| c.confidence >= look.min_confidence)
+            .filter(|c| c.confidence >= inspection.min_confidence)
             .cloned()
             .map(Arc::new)
             .collect()
@@ -357,8 +368,8 @@ impl Live {
         match answer {
             Observed::Refused => false,
             Observed::Known => {
-                // A watched place says now that it is new; before, it was met there and could have been old.
-                why == Why::Place
+                // A watched place says now that it is new; before, it was seen there and could have been old.
+                why == Why::Changed
                     && self
                         .quiet
                         .get_mut(key)
@@ -412,49 +423,49 @@ fn device_of(kernel: u64) -> u64 {
 
 /// The key of a file's place.
 fn key_of(raw: &[u8], (container, _): Workload) -> String {
-    let place = FilePlace {
+    let place = FileLocation {
         path: names::escape(raw),
         container,
-        ..FilePlace::default()
+        ..FileLocation::default()
     };
-    Place::File(place).key()
+    Location::File(place).key()
 }
 
-fn file_place(look: &FileLook, (container, pod): Workload) -> FilePlace {
-    let facts = &look.facts;
-    let path = names::escape(&look.raw);
-    FilePlace {
+fn file_place(inspection: &FileInspection, (container, pod): Workload) -> FileLocation {
+    let facts = &inspection.facts;
+    let path = names::escape(&inspection.raw);
+    FileLocation {
         container,
         pod,
         device: device_of(facts.device),
         inode: facts.inode,
-        links: u64::from(look.links),
+        links: u64::from(inspection.links),
         uid: facts.owner_uid,
         gid: facts.owner_gid,
         mode: facts.mode,
         size: facts.size,
-        modified: look.modified,
+        modified: inspection.modified,
         // Who reaches it is asked when the inventory is shown.
         reach: Reach::Owner,
-        sampled: look.truncated,
+        sampled: inspection.truncated,
         path,
-        ..FilePlace::default()
+        ..FileLocation::default()
     }
 }
 
 /// What was found in a file, each with its number among those of its kind.
-fn numbered(held: &[Credential], file: &FilePlace) -> Vec<(Credential, Place)> {
+fn numbered(held: &[Credential], file: &FileLocation) -> Vec<(Credential, Location)> {
     let mut ordinals: HashMap<&str, u32> = HashMap::new();
     held.iter()
         .map(|credential| {
             let next = ordinals.entry(&credential.kind).or_default();
             let ordinal = *next;
             *next += 1;
-            let place = FilePlace {
+            let place = FileLocation {
                 ordinal,
                 ..file.clone()
             };
-            (credential.clone(), Place::File(place))
+            (credential.clone(), Location::File(place))
         })
         .collect()
 }
@@ -466,8 +477,8 @@ mod tests {
 
     const START: u64 = 1_000_000_000_000;
 
-    fn look(path: &str, inode: u64, born_ns: u64, held: &[&str]) -> FileLook {
-        FileLook {
+    fn inspection(path: &str, inode: u64, born_ns: u64, held: &[&str]) -> FileInspection {
+        FileInspection {
             root: "/".into(),
             raw: path.into(),
             facts: FileFacts {
@@ -501,22 +512,26 @@ mod tests {
     }
 
     /// Fingerprints of what is said to be created.
-    fn met(live: &mut Live, look: FileLook, now: i64) -> Vec<String> {
-        let told = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
-        let credentials = told.map(|t| t.created).unwrap_or_default();
+    fn met(live: &mut Live, inspection: FileInspection, now: i64) -> Vec<String> {
+        let diff = live.take(InventoryUpdate::Inspected(Box::new(inspection)), now, host);
+        let credentials = diff.map(|t| t.created).unwrap_or_default();
         credentials.iter().map(|c| c.fingerprint.clone()).collect()
     }
 
     /// What is said to be rotated, each with what it replaced, and what is said to have left.
-    fn turned(live: &mut Live, look: FileLook, now: i64) -> (Vec<(String, String)>, Vec<String>) {
-        let told = live.take(InventoryUpdate::Looked(Box::new(look)), now, host);
-        told.map_or_else(Default::default, |told| {
-            let rotated = told.rotated.into_iter();
+    fn turned(
+        live: &mut Live,
+        inspection: FileInspection,
+        now: i64,
+    ) -> (Vec<(String, String)>, Vec<String>) {
+        let diff = live.take(InventoryUpdate::Inspected(Box::new(inspection)), now, host);
+        diff.map_or_else(Default::default, |diff| {
+            let rotated = diff.rotated.into_iter();
             (
                 rotated
                     .map(|(c, old)| (c.fingerprint.clone(), old))
                     .collect(),
-                told.removed.iter().map(|c| c.fingerprint.clone()).collect(),
+                diff.removed.iter().map(|c| c.fingerprint.clone()).collect(),
             )
         })
     }
@@ -525,7 +540,7 @@ mod tests {
     fn what_takes_anothers_place_and_what_leaves() {
         let pair = |new: &str, old: &str| (new.to_owned(), old.to_owned());
         let mut live = live();
-        let f = |held: &[&str]| look("/f", 1, START + 1, held);
+        let f = |held: &[&str]| inspection("/f", 1, START + 1, held);
         assert_eq!(turned(&mut live, f(&["a"]), 5), (vec![], vec![]));
         assert_eq!(
             turned(&mut live, f(&["b"]), 6),
@@ -537,12 +552,12 @@ mod tests {
             (vec![], vec!["b".to_owned()])
         );
         // A part of a file says nothing of the rest.
-        let part = FileLook {
+        let part = FileInspection {
             truncated: true,
             ..f(&["d", "c"])
         };
         turned(&mut live, part, 9);
-        let part = FileLook {
+        let part = FileInspection {
             truncated: true,
             ..f(&["c"])
         };
@@ -554,7 +569,7 @@ mod tests {
         // What an agent finds at its start was turned before it.
         live.take_changes();
         assert_eq!(turned(&mut live, f(&["e"]), 12).1, Vec::<String>::new());
-        let start = FileLook {
+        let start = FileInspection {
             why: Why::Start,
             ..f(&["g"])
         };
@@ -567,7 +582,7 @@ mod tests {
             held.iter().map(|c| c.fingerprint.clone()).collect()
         };
         let mut live = live();
-        met(&mut live, look("/f", 1, START + 1, &["a"]), 5);
+        met(&mut live, inspection("/f", 1, START + 1, &["a"]), 5);
         assert_eq!(names(live.held_in(b"/f", Workload::default(), true)), ["a"]);
         let gone = InventoryUpdate::Gone {
             root: "/".into(),
@@ -576,13 +591,13 @@ mod tests {
         live.take(gone, 6, host);
         assert_eq!(names(live.held_in(b"/f", Workload::default(), true)), ["a"]);
         assert!(live.held_in(b"/f", Workload::default(), true).is_empty());
-        // Who met it under its new name says so first.
-        met(&mut live, look("/m", 5, START + 1, &["m"]), 7);
-        met(&mut live, look("/n", 5, START + 1, &["m"]), 7);
+        // Who obtained it under its new name says so first.
+        met(&mut live, inspection("/m", 5, START + 1, &["m"]), 7);
+        met(&mut live, inspection("/n", 5, START + 1, &["m"]), 7);
         assert_eq!(names(live.held_in(b"/m", Workload::default(), true)), ["m"]);
         // Emptied is not gone.
-        met(&mut live, look("/g", 2, START + 1, &["a"]), 7);
-        met(&mut live, look("/g", 2, START + 1, &[]), 8);
+        met(&mut live, inspection("/g", 2, START + 1, &["a"]), 7);
+        met(&mut live, inspection("/g", 2, START + 1, &[]), 8);
         assert!(live.held_in(b"/g", Workload::default(), true).is_empty());
     }
 
@@ -597,31 +612,31 @@ mod tests {
         };
         let mut live = live();
         live.take(unread(b".env"), 5, host);
-        assert!(met(&mut live, look("/srv/.env", 2, START + 1, &["a"]), 5).is_empty());
+        assert!(met(&mut live, inspection("/srv/.env", 2, START + 1, &["a"]), 5).is_empty());
         // Another file, another directory, and long after.
         assert_eq!(
-            met(&mut live, look("/srv/b.env", 3, START + 1, &["b"]), 5),
+            met(&mut live, inspection("/srv/b.env", 3, START + 1, &["b"]), 5),
             ["b"]
         );
         assert_eq!(
-            met(&mut live, look("/opt/.env", 4, START + 1, &["c"]), 5),
+            met(&mut live, inspection("/opt/.env", 4, START + 1, &["c"]), 5),
             ["c"]
         );
         live.take(unread(b"late"), 5, host);
-        let late = FileLook {
+        let late = FileInspection {
             boot_ns: 4 + UNREAD_NS,
-            ..look("/srv/late", 5, START + 1, &["d"])
+            ..inspection("/srv/late", 5, START + 1, &["d"])
         };
         assert_eq!(met(&mut live, late, 20), ["d"]);
         // A name that was cut.
         let long = "x".repeat(100);
         live.take(unread(&long.as_bytes()[..63]), 5, host);
         let path = format!("/srv/{long}");
-        assert!(met(&mut live, look(&path, 6, START + 1, &["e"]), 5).is_empty());
+        assert!(met(&mut live, inspection(&path, 6, START + 1, &["e"]), 5).is_empty());
         // What comes to where something is known to be is new all the same.
         live.take(unread(b".env"), 5, host);
         assert_eq!(
-            met(&mut live, look("/srv/.env", 7, START + 1, &["f"]), 6),
+            met(&mut live, inspection("/srv/.env", 7, START + 1, &["f"]), 6),
             ["f"]
         );
     }
@@ -629,9 +644,15 @@ mod tests {
     #[test]
     fn made_changed_deleted_and_made_again() {
         let mut live = live();
-        assert_eq!(met(&mut live, look("/f", 1, START + 1, &["a"]), 5), ["a"]);
-        assert!(met(&mut live, look("/f", 1, START + 1, &["a"]), 6).is_empty());
-        assert_eq!(met(&mut live, look("/f", 1, START + 1, &["b"]), 7), ["b"]);
+        assert_eq!(
+            met(&mut live, inspection("/f", 1, START + 1, &["a"]), 5),
+            ["a"]
+        );
+        assert!(met(&mut live, inspection("/f", 1, START + 1, &["a"]), 6).is_empty());
+        assert_eq!(
+            met(&mut live, inspection("/f", 1, START + 1, &["b"]), 7),
+            ["b"]
+        );
         let changes = live.take_changes();
         let last = changes.last().unwrap();
         assert_eq!(last.place, "file::/f");
@@ -647,47 +668,56 @@ mod tests {
         let changes = live.take_changes();
         assert_eq!((changes.len(), changes[0].entries.len()), (1, 0));
         // The same content again is nothing new.
-        assert!(met(&mut live, look("/f", 2, START + 9, &["b"]), 9).is_empty());
+        assert!(met(&mut live, inspection("/f", 2, START + 9, &["b"]), 9).is_empty());
     }
 
     #[test]
     fn what_may_be_old_is_noted_without_a_word() {
         let mut live = live();
-        assert!(met(&mut live, look("/old", 1, START - 1, &["a"]), 5).is_empty());
+        assert!(met(&mut live, inspection("/old", 1, START - 1, &["a"]), 5).is_empty());
         assert_eq!(live.take_changes()[0].entries.len(), 1);
         // Known to have held nothing: what is in it now is new.
         live.clean(8 << 20 | 1, 2);
-        assert_eq!(met(&mut live, look("/was", 2, START - 1, &["b"]), 5), ["b"]);
+        assert_eq!(
+            met(&mut live, inspection("/was", 2, START - 1, &["b"]), 5),
+            ["b"]
+        );
         // Another one in a place that is known.
         assert_eq!(
-            met(&mut live, look("/old", 1, START - 1, &["a", "c"]), 6),
+            met(&mut live, inspection("/old", 1, START - 1, &["a", "c"]), 6),
             ["c"]
         );
         // A watched place had the last word: what is there is new after all.
-        let place = FileLook {
-            why: Why::Place,
-            ..look("/old", 1, START - 1, &["a", "c"])
+        let place = FileInspection {
+            why: Why::Changed,
+            ..inspection("/old", 1, START - 1, &["a", "c"])
         };
         assert_eq!(met(&mut live, place, 7), ["a"]);
         // An inventory of the whole host would have found it.
         live.baseline.inventory_started = 2_000;
-        assert_eq!(met(&mut live, look("/late", 3, START, &["d"]), 8), ["d"]);
+        assert_eq!(
+            met(&mut live, inspection("/late", 3, START, &["d"]), 8),
+            ["d"]
+        );
     }
 
     #[test]
     fn an_inventory_taken_meanwhile_is_taken_over() {
         let mut live = live();
-        assert_eq!(met(&mut live, look("/own", 1, START, &["a"]), 1_500), ["a"]);
+        assert_eq!(
+            met(&mut live, inspection("/own", 1, START, &["a"]), 1_500),
+            ["a"]
+        );
         let mut walked = Vec::new();
         for (path, inode, fingerprint) in [("/own", 1, "stale"), ("/old", 2, "b")] {
-            let place = file_place(&look(path, inode, 1, &[]), Workload::default());
+            let place = file_place(&inspection(path, inode, 1, &[]), Workload::default());
             walked.push(Entry {
                 credential: credential(fingerprint),
                 class: crate::model::Class::default(),
                 first_seen: 1_600,
                 rotated: None,
                 previous: String::new(),
-                places: vec![Place::File(place)],
+                places: vec![Location::File(place)],
                 more_places: 0,
                 exposures: Vec::new(),
             });
@@ -695,19 +725,29 @@ mod tests {
         live.adopt(1_600, walked);
         assert!(live.inventory.get("stale").is_none());
         // What the walk found is not new, what came after it is.
-        assert!(met(&mut live, look("/old", 2, 1, &["b"]), 1_700).is_empty());
-        assert_eq!(met(&mut live, look("/old", 2, 1, &["c"]), 1_800), ["c"]);
-        assert_eq!(met(&mut live, look("/other", 3, 1, &["d"]), 1_900), ["d"]);
+        assert!(met(&mut live, inspection("/old", 2, 1, &["b"]), 1_700).is_empty());
+        assert_eq!(
+            met(&mut live, inspection("/old", 2, 1, &["c"]), 1_800),
+            ["c"]
+        );
+        assert_eq!(
+            met(&mut live, inspection("/other", 3, 1, &["d"]), 1_900),
+            ["d"]
+        );
     }
 
     #[test]
     fn what_a_package_manager_fetches_is_noted_without_a_word() {
         let mut live = live();
         let fetched = "/root/app/node_modules/x/test/key.pem";
-        assert!(met(&mut live, look(fetched, 1, START + 1, &["a"]), 5).is_empty());
+        assert!(met(&mut live, inspection(fetched, 1, START + 1, &["a"]), 5).is_empty());
         assert!(live.inventory.get("a").is_some());
         assert_eq!(
-            met(&mut live, look("/root/app/.env", 2, START + 1, &["a"]), 6),
+            met(
+                &mut live,
+                inspection("/root/app/.env", 2, START + 1, &["a"]),
+                6
+            ),
             ["a"]
         );
     }
@@ -716,27 +756,30 @@ mod tests {
     fn a_renamed_file_is_in_one_place() {
         let mut live = live();
         assert_eq!(
-            met(&mut live, look("/.f.tmp", 1, START + 1, &["a"]), 5),
+            met(&mut live, inspection("/.f.tmp", 1, START + 1, &["a"]), 5),
             ["a"]
         );
-        assert!(met(&mut live, look("/f", 1, START + 1, &["a"]), 6).len() <= 1);
+        assert!(met(&mut live, inspection("/f", 1, START + 1, &["a"]), 6).len() <= 1);
         let places: Vec<String> = live
             .inventory
             .get("a")
             .unwrap()
             .places
             .iter()
-            .map(Place::key)
+            .map(Location::key)
             .collect();
         assert_eq!(places, ["file::/f"]);
         // A copy is another place, and its secret is new there.
-        assert_eq!(met(&mut live, look("/g", 2, START + 2, &["a"]), 7), ["a"]);
-        let doubtful = FileLook {
+        assert_eq!(
+            met(&mut live, inspection("/g", 2, START + 2, &["a"]), 7),
+            ["a"]
+        );
+        let doubtful = FileInspection {
             held: vec![Credential {
                 confidence: 0.3,
                 ..credential("low")
             }],
-            ..look("/h", 3, START + 2, &[])
+            ..inspection("/h", 3, START + 2, &[])
         };
         assert!(met(&mut live, doubtful, 8).is_empty());
     }

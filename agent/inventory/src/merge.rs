@@ -1,6 +1,8 @@
 //! Places in, one entry a credential out. Used by a whole walk and, place by place, by the running agent.
 
-use super::model::{Class, Entry, FilePlace, MAX_PIDS, MAX_PLACES, Place, ProcessPlace};
+use super::model::{
+    Class, Entry, FileLocation, Location, MAX_LOCATIONS, MAX_PIDS, ProcessLocation,
+};
 use super::rotation;
 use keytrail_model::Credential;
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +15,7 @@ const MAX_SLOT: usize = 4_096;
 /// What a place turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observed {
-    /// A credential never met before.
+    /// A credential never seen before.
     New,
     /// A known one in another place.
     NewPlace,
@@ -49,7 +51,12 @@ impl Inventory {
     }
 
     /// Notes that `credential` is in `place` at `now` (seconds since the epoch), beside what is known there.
-    pub fn observe_place(&mut self, credential: &Credential, place: Place, now: i64) -> Observed {
+    pub fn observe_location(
+        &mut self,
+        credential: &Credential,
+        place: Location,
+        now: i64,
+    ) -> Observed {
         if !self.entries.contains_key(&credential.fingerprint) && self.entries.len() >= MAX_ENTRIES
         {
             self.refused += 1;
@@ -76,7 +83,7 @@ impl Inventory {
         if !new {
             better(&mut entry.credential, credential);
         }
-        match (new, add_place(entry, place)) {
+        match (new, add_location(entry, place)) {
             (true, _) => Observed::New,
             (false, true) => Observed::NewPlace,
             (false, false) => Observed::Known,
@@ -88,7 +95,7 @@ impl Inventory {
     pub fn replace_place(
         &mut self,
         key: &str,
-        found: Vec<(Credential, Place)>,
+        found: Vec<(Credential, Location)>,
         now: i64,
     ) -> Vec<Observed> {
         let before = self.forget(key);
@@ -115,7 +122,7 @@ impl Inventory {
                 let was_here = before
                     .get(&credential.kind)
                     .is_some_and(|b| b.contains(&credential.fingerprint));
-                let observed = self.observe_place(&credential, place, now);
+                let observed = self.observe_location(&credential, place, now);
                 let Some(previous) = pairs.get(&credential.fingerprint) else {
                     return if was_here && observed == Observed::NewPlace {
                         Observed::Known
@@ -178,13 +185,13 @@ impl Inventory {
     }
 
     /// The file that is known under this key, once for every credential in it.
-    pub fn at<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a FilePlace> {
+    pub fn at<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a FileLocation> {
         let here = self.slots.get(key).into_iter().flat_map(|s| s.values());
         here.flatten()
             .filter_map(|f| self.entries.get(f))
             .flat_map(|entry| &entry.places)
             .filter_map(move |place| match place {
-                Place::File(f) if place.is_at(key) => Some(f),
+                Location::File(f) if place.is_at(key) => Some(f),
                 _ => None,
             })
     }
@@ -246,7 +253,7 @@ impl Inventory {
             .into_values()
             .filter(|entry| entry.place_count() > 0)
             .map(|mut entry| {
-                entry.places.sort_by_cached_key(Place::key);
+                entry.places.sort_by_cached_key(Location::key);
                 entry
             })
             .collect()
@@ -274,10 +281,10 @@ fn better(known: &mut Credential, seen: &Credential) {
 }
 
 /// True when the place was not there yet.
-fn add_place(entry: &mut Entry, place: Place) -> bool {
+fn add_location(entry: &mut Entry, place: Location) -> bool {
     for known in &mut entry.places {
         match (&mut *known, &place) {
-            (Place::File(a), Place::File(b)) => {
+            (Location::File(a), Location::File(b)) => {
                 let same_name = a.path == b.path && a.container == b.container;
                 if same_name || same_file(a, b) {
                     // Two names of one file are one place; the view from inside its container says more than a layer's path.
@@ -287,7 +294,7 @@ fn add_place(entry: &mut Entry, place: Place) -> bool {
                     return false;
                 }
             }
-            (Place::Process(a), Place::Process(b)) if same_program(a, b) => {
+            (Location::Process(a), Location::Process(b)) if same_program(a, b) => {
                 for pid in &b.pids {
                     if !a.pids.contains(pid) {
                         a.count += 1;
@@ -298,7 +305,7 @@ fn add_place(entry: &mut Entry, place: Place) -> bool {
                 }
                 return false;
             }
-            (Place::Socket(a), Place::Socket(b))
+            (Location::Socket(a), Location::Socket(b))
                 if a.path == b.path && a.container == b.container =>
             {
                 a.count += b.count;
@@ -310,7 +317,7 @@ fn add_place(entry: &mut Entry, place: Place) -> bool {
             _ => {}
         }
     }
-    if entry.places.len() >= MAX_PLACES {
+    if entry.places.len() >= MAX_LOCATIONS {
         entry.more_places += 1;
         return true;
     }
@@ -318,7 +325,7 @@ fn add_place(entry: &mut Entry, place: Place) -> bool {
     true
 }
 
-fn same_program(a: &ProcessPlace, b: &ProcessPlace) -> bool {
+fn same_program(a: &ProcessLocation, b: &ProcessLocation) -> bool {
     (a.area, a.uid) == (b.area, b.uid)
         && a.name == b.name
         && a.exe == b.exe
@@ -326,7 +333,7 @@ fn same_program(a: &ProcessPlace, b: &ProcessPlace) -> bool {
         && a.container == b.container
 }
 
-fn same_file(a: &FilePlace, b: &FilePlace) -> bool {
+fn same_file(a: &FileLocation, b: &FileLocation) -> bool {
     a.inode != 0 && a.inode == b.inode && a.device == b.device
 }
 
@@ -343,12 +350,12 @@ mod tests {
         }
     }
 
-    fn file(path: &str, inode: u64) -> Place {
-        Place::File(FilePlace {
+    fn file(path: &str, inode: u64) -> Location {
+        Location::File(FileLocation {
             path: path.into(),
             inode,
             device: 1,
-            ..FilePlace::default()
+            ..FileLocation::default()
         })
     }
 
@@ -356,20 +363,20 @@ mod tests {
     fn one_credential_in_two_files_is_one_entry() {
         let mut inventory = Inventory::default();
         assert_eq!(
-            inventory.observe_place(&credential("a"), file("/x", 1), 5),
+            inventory.observe_location(&credential("a"), file("/x", 1), 5),
             Observed::New
         );
         assert_eq!(
-            inventory.observe_place(&credential("a"), file("/y", 2), 6),
+            inventory.observe_location(&credential("a"), file("/y", 2), 6),
             Observed::NewPlace
         );
         assert_eq!(
-            inventory.observe_place(&credential("a"), file("/y", 2), 7),
+            inventory.observe_location(&credential("a"), file("/y", 2), 7),
             Observed::Known
         );
         // A hard link is the same file.
         assert_eq!(
-            inventory.observe_place(&credential("a"), file("/z", 2), 8),
+            inventory.observe_location(&credential("a"), file("/z", 2), 8),
             Observed::Known
         );
         assert_eq!(
@@ -451,8 +458,8 @@ mod tests {
             identifier: "NAME".into(),
             ..credential("a")
         };
-        inventory.observe_place(&generic, file("/x", 1), 5);
-        inventory.observe_place(&credential("a"), file("/y", 2), 5);
+        inventory.observe_location(&generic, file("/x", 1), 5);
+        inventory.observe_location(&credential("a"), file("/y", 2), 5);
         let entry = inventory.get("a").unwrap();
         assert_eq!(
             (entry.credential.kind.as_str(), entry.credential.privilege),
@@ -483,7 +490,7 @@ mod tests {
         for order in [[0, 1, 2], [2, 1, 0], [1, 2, 0], [0, 2, 1]] {
             let mut inventory = Inventory::default();
             for (i, which) in order.into_iter().enumerate() {
-                inventory.observe_place(&seen[which], file(&format!("/{i}"), i as u64 + 1), 5);
+                inventory.observe_location(&seen[which], file(&format!("/{i}"), i as u64 + 1), 5);
             }
             let kind = &inventory.get("a").unwrap().credential.kind;
             assert_eq!(kind, "github-token", "{order:?}");
@@ -494,17 +501,17 @@ mod tests {
     fn processes_of_one_program_are_one_place_with_a_count() {
         let mut inventory = Inventory::default();
         for pid in 0..40 {
-            let place = ProcessPlace {
+            let place = ProcessLocation {
                 area: Area::Env,
                 name: "T".into(),
                 exe: "/bin/x".into(),
                 pids: vec![pid],
                 count: 1,
-                ..ProcessPlace::default()
+                ..ProcessLocation::default()
             };
-            inventory.observe_place(&credential("a"), Place::Process(place), 5);
+            inventory.observe_location(&credential("a"), Location::Process(place), 5);
         }
-        let Some(Place::Process(p)) = inventory.get("a").and_then(|e| e.places.first()) else {
+        let Some(Location::Process(p)) = inventory.get("a").and_then(|e| e.places.first()) else {
             panic!()
         };
         assert_eq!((p.count, p.pids.len()), (40, MAX_PIDS));
@@ -513,13 +520,13 @@ mod tests {
     #[test]
     fn places_are_bounded() {
         let mut inventory = Inventory::default();
-        for i in 0..(MAX_PLACES as u64 + 10) {
-            inventory.observe_place(&credential("a"), file(&format!("/{i}"), i + 1), 5);
+        for i in 0..(MAX_LOCATIONS as u64 + 10) {
+            inventory.observe_location(&credential("a"), file(&format!("/{i}"), i + 1), 5);
         }
         let entry = inventory.get("a").unwrap();
         assert_eq!(
             (entry.places.len(), entry.more_places, entry.place_count()),
-            (MAX_PLACES, 10, MAX_PLACES as u64 + 10)
+            (MAX_LOCATIONS, 10, MAX_LOCATIONS as u64 + 10)
         );
     }
 }

@@ -46,7 +46,7 @@ pub struct GitFacts {
 
 /// A file with a credential in it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct FilePlace {
+pub struct FileLocation {
     /// As seen on the host, or inside `container` when that is set; escaped as by [`super::names::escape`].
     pub path: String,
     /// Container id, empty on the host.
@@ -69,7 +69,7 @@ pub struct FilePlace {
     pub reach: Reach,
     /// Which one it is among the credentials of its kind in this file.
     pub ordinal: u32,
-    /// Only a part of the file was looked at.
+    /// Only a part of the file was inspected.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sampled: bool,
     /// User name of the owner, empty when the host does not know the uid.
@@ -109,7 +109,7 @@ pub struct FilePlace {
     pub raw: Vec<u8>,
 }
 
-/// Times of a file besides [`FilePlace::modified`], seconds since the epoch.
+/// Times of a file besides [`FileLocation::modified`], seconds since the epoch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// Last read by somebody; the inventory's own look leaves it alone where it may (see `inspect::open`).
@@ -120,7 +120,7 @@ pub struct Times {
     pub born: i64,
 }
 
-/// [`FilePlace::root`] of what the agent noted: what the host knows about the file is still to be asked.
+/// [`FileLocation::root`] of what the agent noted: what the host knows about the file is still to be asked.
 pub const JOURNAL: usize = usize::MAX;
 
 /// Where in a process.
@@ -134,7 +134,7 @@ pub enum Area {
 
 /// Processes of one program that were given a credential in the same way.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct ProcessPlace {
+pub struct ProcessLocation {
     pub area: Area,
     /// Name of the environment variable, or index of the argument.
     pub name: String,
@@ -161,7 +161,7 @@ pub const MAX_PIDS: usize = 16;
 
 /// A socket behind which something holds credentials and uses or hands them out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SocketPlace {
+pub struct SocketLocation {
     /// Escaped.
     pub path: String,
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -172,45 +172,45 @@ pub struct SocketPlace {
     pub reach: Reach,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub user: String,
-    /// Name of the environment variable that told of it; empty when the walk found it.
+    /// Name of the environment variable that named it; empty when the walk found it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub name: String,
     /// Processes that have it in their environment.
     pub count: u64,
 }
 
-/// One place of a credential.
+/// One location of a credential.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum Place {
-    File(FilePlace),
-    Process(ProcessPlace),
-    Socket(SocketPlace),
+pub enum Location {
+    File(FileLocation),
+    Process(ProcessLocation),
+    Socket(SocketLocation),
 }
 
-impl Place {
+impl Location {
     /// Says which place it is, the same in every run: two credentials of one kind under one key, one after the other,
     /// are a rotation.
     #[must_use]
     pub fn key(&self) -> String {
         match self {
-            Place::File(f) => format!("file:{}:{}", f.container, f.path),
-            Place::Process(p) => {
+            Location::File(f) => format!("file:{}:{}", f.container, f.path),
+            Location::Process(p) => {
                 let area = if p.area == Area::Env { "env" } else { "argv" };
                 format!(
                     "{area}:{}:{}:{}:{}:{}",
                     p.container, p.unit, p.uid, p.exe, p.name
                 )
             }
-            Place::Socket(s) => format!("socket:{}:{}", s.container, s.path),
+            Location::Socket(s) => format!("socket:{}:{}", s.container, s.path),
         }
     }
 
-    /// Whether [`Place::key`] is `key`; files, of which there are many, are compared without making theirs.
+    /// Whether [`Location::key`] is `key`; files, of which there are many, are compared without making theirs.
     #[must_use]
     pub fn is_at(&self, key: &str) -> bool {
         match self {
-            Place::File(f) => key
+            Location::File(f) => key
                 .strip_prefix("file:")
                 .and_then(|rest| rest.strip_prefix(f.container.as_str()))
                 .and_then(|rest| rest.strip_prefix(':'))
@@ -222,9 +222,9 @@ impl Place {
     #[must_use]
     pub fn container(&self) -> &str {
         match self {
-            Place::File(f) => &f.container,
-            Place::Process(p) => &p.container,
-            Place::Socket(s) => &s.container,
+            Location::File(f) => &f.container,
+            Location::Process(p) => &p.container,
+            Location::Socket(s) => &s.container,
         }
     }
 }
@@ -269,7 +269,7 @@ pub struct Entry {
     pub credential: Credential,
     #[serde(default)]
     pub class: Class,
-    /// Seconds since the epoch; when keytrail first met it.
+    /// Seconds since the epoch; when keytrail first saw it.
     pub first_seen: i64,
     /// When it was first seen in a place that held another one before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -277,8 +277,8 @@ pub struct Entry {
     /// Fingerprint of that other one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub previous: String,
-    pub places: Vec<Place>,
-    /// Places beyond the first [`MAX_PLACES`].
+    pub places: Vec<Location>,
+    /// Places beyond the first [`MAX_LOCATIONS`].
     #[serde(default)]
     pub more_places: u64,
     #[serde(default)]
@@ -289,14 +289,14 @@ pub struct Entry {
 const NO_DATE: i64 = 631_152_000;
 
 /// Places of one credential that are kept.
-pub const MAX_PLACES: usize = 256;
+pub const MAX_LOCATIONS: usize = 256;
 
 impl Entry {
     /// It exists at least since this time: the oldest file with it, or when it was first seen.
     #[must_use]
     pub fn since(&self) -> i64 {
         let files = self.places.iter().filter_map(|p| match p {
-            Place::File(f) if f.modified > NO_DATE => Some(f.modified),
+            Location::File(f) if f.modified > NO_DATE => Some(f.modified),
             _ => None,
         });
         files

@@ -1,7 +1,7 @@
 //! Credentials in the environments and command lines of running processes, and the agent sockets they are pointed to.
 
 use super::merge::Inventory;
-use super::model::{Area, Place, ProcessPlace, Reach, SocketPlace};
+use super::model::{Area, Location, ProcessLocation, Reach, SocketLocation};
 use super::{names, sockets};
 use keytrail_host::areas::area;
 use keytrail_host::procfs;
@@ -13,7 +13,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// What was looked at, and what was refused.
+/// What was inspected, and what was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
     pub looked_at: u64,
@@ -24,7 +24,7 @@ pub struct Processes {
     pub truncated: u64,
 }
 
-/// Looks at every process but this one.
+/// Inspects every process but this one.
 pub fn scan(
     classifier: &Classifier,
     fingerprinter: &Fingerprinter,
@@ -49,7 +49,7 @@ pub fn scan(
     scan.report
 }
 
-/// A look at all processes.
+/// An inspection of all processes.
 struct Scan<'a> {
     classifier: &'a Classifier,
     fingerprinter: &'a Fingerprinter,
@@ -57,7 +57,7 @@ struct Scan<'a> {
     now: i64,
     report: Processes,
     /// By container and path.
-    sockets: HashMap<(String, Vec<u8>), Option<SocketPlace>>,
+    sockets: HashMap<(String, Vec<u8>), Option<SocketLocation>>,
     own_namespace: Option<u32>,
 }
 
@@ -79,7 +79,7 @@ impl Scan<'_> {
         if procfs::pid_of(pid).map(|p| p.start) != Some(facts.start) {
             return;
         }
-        let base = ProcessPlace {
+        let base = ProcessLocation {
             exe: names::escape(exe.as_bytes()),
             uid: facts.uid,
             unit: workload.unit.clone(),
@@ -87,7 +87,7 @@ impl Scan<'_> {
             pod: workload.pod.clone(),
             pids: vec![pid],
             count: 1,
-            ..ProcessPlace::default()
+            ..ProcessLocation::default()
         };
         match environment {
             Ok((bytes, cut)) => {
@@ -116,24 +116,24 @@ impl Scan<'_> {
         }
     }
 
-    fn environment(&mut self, base: &ProcessPlace, bytes: &[u8]) {
+    fn environment(&mut self, base: &ProcessLocation, bytes: &[u8]) {
         for (name, finding) in self.classifier.classify_env(variables(bytes)) {
             self.observe(base, Area::Env, names::escape(name.as_bytes()), &finding);
         }
     }
 
-    fn observe(&mut self, base: &ProcessPlace, area: Area, name: String, finding: &Finding) {
+    fn observe(&mut self, base: &ProcessLocation, area: Area, name: String, finding: &Finding) {
         if finding.parts.is_empty() {
             return;
         }
-        let place = ProcessPlace {
+        let place = ProcessLocation {
             area,
             name,
             ..base.clone()
         };
-        self.inventory.observe_place(
+        self.inventory.observe_location(
             &finding.credential(self.fingerprinter),
-            Place::Process(place),
+            Location::Process(place),
             self.now,
         );
     }
@@ -160,14 +160,14 @@ impl Scan<'_> {
                 .entry((container.to_owned(), path.clone()))
                 .or_insert_with(|| socket(&root, &path, container));
             let Some(place) = place else { continue };
-            let place = SocketPlace {
+            let place = SocketLocation {
                 name: name.to_owned(),
                 count: 1,
                 ..place.clone()
             };
             let credential = sockets::credential(kind, container, &place.path, self.fingerprinter);
             self.inventory
-                .observe_place(&credential, Place::Socket(place), self.now);
+                .observe_location(&credential, Location::Socket(place), self.now);
         }
     }
 }
@@ -181,7 +181,7 @@ fn variables(bytes: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 }
 
 /// The socket at `path` below `root`; `None` when there is none.
-fn socket(root: &Path, path: &[u8], container: &str) -> Option<SocketPlace> {
+fn socket(root: &Path, path: &[u8], container: &str) -> Option<SocketLocation> {
     use rustix::fs::{AtFlags, Mode, ResolveFlags};
     let root = rustix::fs::open(
         root,
@@ -227,13 +227,13 @@ fn socket(root: &Path, path: &[u8], container: &str) -> Option<SocketPlace> {
             }
             reach
         });
-    Some(SocketPlace {
+    Some(SocketLocation {
         path: names::escape(path),
         container: container.to_owned(),
         uid: stat.st_uid,
         gid: stat.st_gid,
         mode: stat.st_mode & 0o7777,
         reach,
-        ..SocketPlace::default()
+        ..SocketLocation::default()
     })
 }

@@ -3,7 +3,7 @@
 use super::clock;
 use super::enrich::{Unread, enrich, enrich_files};
 use super::exposure;
-use super::model::{Entry, JOURNAL, Place};
+use super::model::{Entry, JOURNAL, Location};
 use super::names;
 use super::process::{self, Processes};
 use super::roots;
@@ -12,7 +12,6 @@ use super::state::{Run, State, StateError};
 use super::walk::{self, Report, Walk};
 use keytrail_secret::{Classifier, Fingerprinter};
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -20,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// What to look at.
+/// What to inspect.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Top directory.
@@ -52,34 +51,17 @@ pub struct Document {
 }
 
 /// Why there is no inventory.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    #[error("cannot read {path}: {source}")]
     Root { path: PathBuf, source: io::Error },
+    #[error("cannot start a thread: {0}")]
     Threads(io::Error),
-    State(StateError),
+    #[error(transparent)]
+    State(#[from] StateError),
 }
 
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RunError::Root { path, source } => {
-                write!(f, "cannot read {}: {source}", path.display())
-            }
-            RunError::Threads(e) => write!(f, "cannot start a thread: {e}"),
-            RunError::State(e) => e.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for RunError {}
-
-impl From<StateError> for RunError {
-    fn from(e: StateError) -> Self {
-        RunError::State(e)
-    }
-}
-
-/// Looks at everything `options` name. `report` counts while it runs; setting its `stop` ends the walk early.
+/// Inspects everything `options` name. `report` counts while it runs; setting its `stop` ends the walk early.
 ///
 /// # Errors
 /// The root cannot be entered or no thread be started. Nothing inside the root is an error: it is counted in `report`.
@@ -179,7 +161,7 @@ pub fn complete(entries: &mut [Entry], now: i64, max_age: i64) -> Result<(), Run
     let path = PathBuf::from("/");
     let host = roots::directory(&path).map_err(|source| RunError::Root { path, source })?;
     for place in entries.iter_mut().flat_map(|e| &mut e.places) {
-        if let Place::File(f) = place
+        if let Location::File(f) = place
             && f.root == JOURNAL
             && f.container.is_empty()
         {
@@ -188,7 +170,7 @@ pub fn complete(entries: &mut [Entry], now: i64, max_age: i64) -> Result<(), Run
             f.raw = whole.strip_prefix(b"/").unwrap_or(&whole).to_vec();
         }
     }
-    // Of records that cannot be read the inventory has told already.
+    // Of records that cannot be read the inventory has reported already.
     let _ = enrich_files(entries, JOURNAL, &host);
     for entry in entries {
         exposure::judge(entry, now, max_age);

@@ -2,7 +2,7 @@
 
 use super::inspect::{self, Buffer};
 use super::merge::Inventory;
-use super::model::{FilePlace, Place, Times};
+use super::model::{FileLocation, Location, Times};
 use super::names;
 use super::sockets;
 use super::walk::{At, Visitor};
@@ -80,12 +80,12 @@ impl<'a> Scan<'a> {
         let mut inventory = self.inventory();
         for credential in credentials.into_iter().take(MAX_PER_FILE) {
             let ordinal = ordinals.entry(credential.kind.clone()).or_default();
-            let place = FilePlace {
+            let place = FileLocation {
                 ordinal: *ordinal,
                 ..place.clone()
             };
             *ordinal += 1;
-            inventory.observe_place(&credential, Place::File(place), self.now);
+            inventory.observe_location(&credential, Location::File(place), self.now);
         }
     }
 }
@@ -127,13 +127,13 @@ impl Visitor for Scan<'_> {
     fn socket(&self, at: &At<'_>) {
         if let Some((credential, place)) = sockets::found(at, self.fingerprinter) {
             self.inventory()
-                .observe_place(&credential, Place::Socket(place), self.now);
+                .observe_location(&credential, Location::Socket(place), self.now);
         }
     }
 }
 
-fn file_place(at: &At<'_>, stat: &Stat, sampled: bool) -> FilePlace {
-    FilePlace {
+fn file_place(at: &At<'_>, stat: &Stat, sampled: bool) -> FileLocation {
+    FileLocation {
         path: at.shown(),
         container: at.root.container.clone(),
         pod: at.root.pod.clone(),
@@ -151,11 +151,11 @@ fn file_place(at: &At<'_>, stat: &Stat, sampled: bool) -> FilePlace {
         times: Some(Box::new(times(at, stat))),
         root: at.root_index,
         raw: at.path.to_vec(),
-        ..FilePlace::default()
+        ..FileLocation::default()
     }
 }
 
-/// The file that was looked into, if its name still leads to it.
+/// The file that was inspected, if its name still leads to it.
 fn times(at: &At<'_>, stat: &Stat) -> Times {
     let mut times = Times {
         accessed: stat.st_atime,

@@ -1,6 +1,6 @@
 //! Sockets behind which something holds credentials: whoever may connect can use them. Listed, never connected to.
 
-use super::model::SocketPlace;
+use super::model::SocketLocation;
 use super::walk::At;
 use keytrail_model::Credential;
 use keytrail_secret::Fingerprinter;
@@ -111,22 +111,22 @@ pub fn credential(
     }
 }
 
-/// A socket the walk met, if it is of a kind that matters.
+/// A socket the walk found, if it is of a kind that matters.
 pub(super) fn found(
     at: &At<'_>,
     fingerprinter: &Fingerprinter,
-) -> Option<(Credential, SocketPlace)> {
+) -> Option<(Credential, SocketLocation)> {
     let kind = of_path(at.path)?;
     let stat = rustix::fs::statat(at.dir, at.name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     let path = at.shown();
-    let place = SocketPlace {
+    let place = SocketLocation {
         path: path.clone(),
         container: at.root.container.clone(),
         uid: stat.st_uid,
         gid: stat.st_gid,
         mode: stat.st_mode & 0o7777,
         reach: at.reach,
-        ..SocketPlace::default()
+        ..SocketLocation::default()
     };
     Some((
         credential(kind, &at.root.container, &path, fingerprinter),

@@ -1,4 +1,4 @@
-//! What a process runs in, told by its ancestry: a package's installation, a tool call of an AI agent, a CI job, cron, a
+//! What a process runs in, reported by its ancestry: a package's installation, a tool call of an AI agent, a CI job, cron, a
 //! session over SSH, a login shell. Names only: who controls an ancestor's name or arguments can pretend to be one of
 //! these, so a context explains and never excuses by itself.
 
@@ -64,7 +64,7 @@ const SYSTEM: &[&str] = &[
     "update",
     "add",
 ];
-/// Arguments that are looked at for a command: options may stand before it.
+/// Arguments that are inspected for a command: options may stand before it.
 const ARGUMENTS: usize = 6;
 
 const GIVERS: &[Giver] = &[
@@ -369,6 +369,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn givers_by_what_they_are_called_with() {
         for (executable, comm, argv, expected) in [
             (

@@ -71,7 +71,7 @@ pub enum SensorChange {
         stdin: Option<PipeId>,
         stdout: Option<PipeId>,
     },
-    /// A file holds credentials: who reads it is told.
+    /// A file holds credentials: who reads it is reported.
     Watch { path: PathBuf, file: FileKey },
     /// A watched inode is another file by now, or none.
     Unwatch { file: FileKey },

@@ -29,13 +29,13 @@ pub struct Event {
     /// Out of which process a credential was taken.
     pub victim: Option<Process>,
     pub request: Option<Request>,
-    /// What was told late; of `process` it stands there.
+    /// What was reported late; of `process` it stands there.
     pub workload: Option<Box<WorkloadNames>>,
     /// What happened to the file that `source` is.
     pub change: Option<Box<FileChange>>,
     /// Set where the event stands for many of one kind; `time_ns` is that of the last.
     pub repeats: Option<Repeats>,
-    /// Of several events that tell of one act: the number of the first. 0 where there is only one.
+    /// Of several events that report one act: the number of the first. 0 where there is only one.
     pub group: u64,
     /// Who brought it into the container that the process is in.
     pub delivery: Option<Box<Delivery>>,
@@ -181,7 +181,7 @@ pub struct Source {
     pub argv_index: u32,
     pub inherited_from: String,
     pub first_seen_ns: Option<u64>,
-    /// Of a file whose directories were looked at.
+    /// Of a file whose directories were inspected.
     pub reach: Option<Reach>,
     /// Of a file: git has it in the index of its work tree.
     pub tracked: bool,
@@ -272,7 +272,7 @@ pub struct Evidence {
     pub lineage_basis: Option<LineageBasis>,
     /// What the text in which the secret was had been decoded from, the outermost first.
     pub layers: Vec<Transform>,
-    /// By which way a credential that was passed on can have come to the process, from who met it first.
+    /// By which way a credential that was passed on can have come to the process, from who obtained it first.
     pub path: Vec<PathStep>,
     /// Set on identified only.
     pub identified_by: Option<IdentifiedBy>,
@@ -345,7 +345,7 @@ pub struct ProcessExit {
     pub signal: i32,
     /// Exposures in the process's descendants that they only inherited, as it did or they from it.
     pub inherited_exposures: u64,
-    /// Lineage that was not told one by one: inherited and told of a relative already, or of the process's clients; and
+    /// Lineage that was not reported one by one: inherited and reported for a relative already, or of the process's clients; and
     /// what was written again to the same file, pipe or terminal.
     pub untold_sends: u64,
 }

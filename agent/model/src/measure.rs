@@ -31,9 +31,9 @@ pub struct Point {
 /// One measure of a moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Measure {
-    /// By the rules of OpenMetrics; empty for what is not told there.
+    /// By the rules of OpenMetrics; empty for what is not reported there.
     pub name: &'static str,
-    /// By those of OpenTelemetry; empty for what is not told there.
+    /// By those of OpenTelemetry; empty for what is not reported there.
     pub semantic: &'static str,
     /// By the Unified Code for Units of Measure, as OpenTelemetry wants it.
     pub unit: &'static str,

@@ -19,9 +19,9 @@ pub struct Pid {
     pub start: u64,
 }
 
-/// Who a record is about, and when.
+/// The task a record is about, and when.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Stamp {
+pub struct TaskInfo {
     pub boot_ns: u64,
     pub pid: Pid,
     pub tid: u32,
@@ -46,12 +46,12 @@ pub enum Observation {
     Snapshot(Box<Snapshot>),
     Exec(Box<ExecSeen>),
     Fork {
-        at: Stamp,
+        at: TaskInfo,
         child: Pid,
         child_ns_tgid: u32,
     },
     Exit {
-        at: Stamp,
+        at: TaskInfo,
         status: i32,
         signal: i32,
         /// The kernel wrote a core dump of it, as this pattern says (core(5)); empty when the pattern could not be read.
@@ -67,22 +67,22 @@ pub enum Observation {
     /// What nobody knew before is used; the send that holds it comes next.
     InUse(Box<InUseSeen>),
     Connect {
-        at: Stamp,
-        ends: Ends,
+        at: TaskInfo,
+        ends: Endpoints,
     },
     Send(Box<SendSeen>),
     Write(Box<WriteSeen>),
     TlsWrite(Box<TlsSeen>),
     /// A file with a credential that was not there before.
     Created {
-        at: Option<Stamp>,
+        at: Option<TaskInfo>,
         boot_ns: u64,
         file: FileFacts,
         credentials: Vec<CredentialRef>,
     },
     /// Something happened to a file that holds these, or held them.
     FileChanged {
-        at: Option<Stamp>,
+        at: Option<TaskInfo>,
         boot_ns: u64,
         /// As it is now; of one that is gone, as it was.
         file: FileFacts,
@@ -91,7 +91,7 @@ pub enum Observation {
     },
     /// A file was written that makes programs run by themselves, or lets somebody in.
     Persistence {
-        at: Option<Stamp>,
+        at: Option<TaskInfo>,
         boot_ns: u64,
         file: FileFacts,
         /// Id of ATT&CK.
@@ -117,7 +117,8 @@ pub enum Observation {
     },
     /// What the stage of findings is told from outside: rules, what is usual, decoys. JSON of that stage.
     Findings {
-        told: String,
+        #[serde(rename = "told")]
+        input: String,
     },
     /// The recording ends: what is pending is decided now.
     Stop {
@@ -152,14 +153,14 @@ pub struct AgentStart {
     pub rebooted: bool,
     /// Emit process_start and process_exit for every process.
     pub process_events: bool,
-    /// Only this process and its descendants are followed: what it begins with is told, whoever had it before.
+    /// Only this process and its descendants are followed: what it begins with is reported, whoever had it before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followed: Option<u32>,
 }
 
-/// Where a process met a credential.
+/// Where a credential was found in a process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Place {
+pub enum FoundIn {
     Env(String),
     Argv(u32),
 }
@@ -167,7 +168,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     pub credential: CredentialRef,
-    pub place: Place,
+    pub place: FoundIn,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,7 +186,7 @@ pub struct ExeFacts {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ExecSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub parent: Pid,
     pub exe: ExeFacts,
     pub ns_tgid: u32,
@@ -198,7 +199,7 @@ pub struct ExecSeen {
     pub found: Vec<Found>,
     pub argv_truncated: bool,
     pub env_truncated: bool,
-    /// Bytes of the whole argv and environment, and of those looked at.
+    /// Bytes of the whole argv and environment, and of those inspected.
     pub env_bytes: u64,
     pub env_inspected: u64,
     pub argv_bytes: u64,
@@ -207,7 +208,7 @@ pub struct ExecSeen {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub parent: Pid,
     pub exe: ExeFacts,
     pub ns_tgid: u32,
@@ -219,7 +220,7 @@ pub struct Snapshot {
     pub found: Vec<Found>,
     /// Why its environment could not be read, if so.
     pub env_unreadable: Option<String>,
-    /// It has executed another program since it was last told of, and the record of that was lost.
+    /// It has executed another program since it was last reported, and the record of that was lost.
     #[serde(default)]
     pub executed: bool,
 }
@@ -239,7 +240,7 @@ pub struct FileFacts {
     pub mode: u32,
     pub size: u64,
     pub ctime_ns: u64,
-    /// `None` where the directories were not looked at.
+    /// `None` where the directories were not inspected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reach: Option<Reach>,
     /// The index of the git work tree it is in has it. False where nobody looked.
@@ -311,14 +312,14 @@ pub enum Access {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub access: Access,
     pub file: FileFacts,
     /// What this version of the file holds.
     pub credentials: Vec<CredentialRef>,
-    /// The file could not be looked into in this version, and why.
+    /// The file could not be inspected in this version, and why.
     pub unreadable: Option<String>,
-    /// Only a part of the file was looked into.
+    /// Only a part of the file was inspected.
     pub truncated: bool,
     /// Which hook saw it, for example `raw_tp:mm_filemap_get_pages`.
     pub hook: String,
@@ -344,7 +345,7 @@ impl PipeId {
 /// The pipes of a process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PipesSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stdin: Option<PipeId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -362,7 +363,7 @@ pub struct PipesSeen {
 
 /// Both ends of a connection.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Ends {
+pub struct Endpoints {
     pub sock: u64,
     pub local_ip: String,
     pub local_port: u16,
@@ -379,7 +380,7 @@ pub struct Ends {
     pub peer: Option<Box<PeerSeen>>,
 }
 
-impl Ends {
+impl Endpoints {
     #[must_use]
     pub fn is_unix(&self) -> bool {
         self.protocol == "unix"
@@ -397,7 +398,7 @@ pub struct PeerSeen {
     pub tgid: u32,
     /// As in [`Pid`]; 0 when it was gone.
     pub start: u64,
-    /// Empty when it was not looked at, or gone.
+    /// Empty when it was not inspected, or gone.
     pub executable: String,
     pub comm: String,
 }
@@ -457,8 +458,8 @@ pub struct Payload {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SendSeen {
-    pub at: Stamp,
-    pub ends: Ends,
+    pub at: TaskInfo,
+    pub ends: Endpoints,
     pub payload: Payload,
     /// When the bytes are TLS records: content type of the first one that begins in them and its length field; length
     /// 0 when they only go on with one.
@@ -478,7 +479,7 @@ pub struct SendSeen {
     /// Who asked for the connection, where the kernel side knows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub direction: Option<Direction>,
-    /// A packet of a protocol that encrypts (QUIC, DTLS) begins it: it was looked into as it was sent.
+    /// A packet of a protocol that encrypts (QUIC, DTLS) begins it: it was inspected as it was sent.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub sealed: bool,
     /// Of a question to a name service: bytes in long labels of all names that the process asked for in a row under one domain,
@@ -504,7 +505,7 @@ pub enum WriteTarget {
 /// Bytes written to a file, a pipe or a terminal: seen when it was asked for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct WriteSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub target: WriteTarget,
     /// Kernel device number and inode: of a pipe, what its other end has as well.
     pub device: u64,
@@ -518,7 +519,7 @@ pub struct WriteSeen {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TlsSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub call: u64,
     pub session: u64,
     /// The socket that the session itself names.
@@ -549,7 +550,7 @@ pub struct Socket {
 impl Socket {
     /// Does it have these ends?
     #[must_use]
-    pub fn has(&self, ends: &Ends) -> bool {
+    pub fn has(&self, ends: &Endpoints) -> bool {
         (self.sock, self.local_port, self.peer_port) == (ends.sock, ends.local_port, ends.peer_port)
     }
 }
@@ -608,9 +609,9 @@ pub enum Taken {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AnswerSeen {
     /// Who took it in.
-    pub at: Stamp,
+    pub at: TaskInfo,
     /// The peer is the service.
-    pub ends: Ends,
+    pub ends: Endpoints,
     pub credentials: Vec<CredentialRef>,
     pub hook: String,
 }
@@ -618,7 +619,7 @@ pub struct AnswerSeen {
 /// A process uses credentials that nobody knew, in headers that hold nothing else.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct InUseSeen {
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub credentials: Vec<CredentialRef>,
 }
 
@@ -626,7 +627,7 @@ pub struct InUseSeen {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TakenSeen {
     /// Who read.
-    pub at: Stamp,
+    pub at: TaskInfo,
     /// Out of which process.
     pub victim: Pid,
     pub what: Taken,

@@ -46,12 +46,12 @@ pub struct Target {
     pub name: String,
 }
 
-/// What could not be decoded, and so was looked at in its encoded form only.
+/// What could not be decoded, and so was inspected in its encoded form only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Undecoded {
     /// Header fields that refer to something sent before we looked.
     pub headers: u32,
-    /// Messages whose decoded form is larger than what is looked into, or nested too deeply, or of an encoding that
+    /// Messages whose decoded form is larger than what is inspected, or nested too deeply, or of an encoding that
     /// is not decoded.
     pub cut: u32,
     /// Times the framing of a connection was lost, and messages that were cut by it.

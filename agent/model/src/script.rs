@@ -425,7 +425,7 @@ mod tests {
         }
     }
 
-    /// Code is neither a path nor told: it may hold secrets.
+    /// Code is neither a path nor reported: it may hold secrets.
     #[test]
     fn letters_that_stand_together() {
         for (executable, argv, script) in [

@@ -80,7 +80,7 @@ words! {
         CredentialTaken = 10 "credential_taken",
         /// A file that makes programs run by themselves, or lets somebody in, was written.
         PersistenceWritten = 11 "persistence_written",
-        /// What a pod is called, of which events were told before that was known.
+        /// What a pod is called, of which events were reported before that was known.
         WorkloadNamed = 12 "workload_named",
         /// Something happened to a file that holds a credential.
         CredentialFileChanged = 13 "credential_file_changed",
@@ -143,7 +143,7 @@ words! {
         ProcessEnvironment = 6 "process_environment",
         /// `/proc/PID/mem` of a process.
         ProcessMemory = 7 "process_memory",
-        /// Datagrams, in clear as far as they were looked into.
+        /// Datagrams, in clear as far as they were inspected.
         Udp = 8 "udp",
         /// A Unix socket of this host.
         Unix = 9 "unix",
@@ -222,17 +222,17 @@ words! {
 words! {
     /// What ties a holder to a credential in lineage.
     LineageBasis {
-        /// The process met it itself, or is a copy (by fork) of one that did.
+        /// The process obtained it itself, or is a copy (by fork) of one that did.
         Own = 1 "own",
-        /// An ancestor or an earlier program of the process met it, and an exec lies between: memory did not come along.
+        /// An ancestor or an earlier program of the process obtained it, and an exec lies between: memory did not come along.
         Inherited = 2 "inherited",
-        /// Another process met it and could write to a pipe that this one could read.
+        /// Another process obtained it and could write to a pipe that this one could read.
         Passed = 3 "passed",
     }
 }
 
 words! {
-    /// What a process runs in, told by its ancestry.
+    /// What a process runs in, reported by its ancestry.
     ContextKind {
         /// What an installation of a package runs.
         PackageInstall = 1 "package_install",
@@ -358,7 +358,7 @@ words! {
 
 impl GapReason {
     /// Something that would have been seen was not taken in. The others are out of the agent's reach or beyond what it is
-    /// configured to look into, over, or told of one client only.
+    /// configured to inspect, over, or reported to one client only.
     #[must_use]
     pub const fn is_loss(self) -> bool {
         match self {
@@ -404,7 +404,7 @@ impl GapReason {
 }
 
 words! {
-    /// What the kernel tells of, and what is counted when it is lost.
+    /// What the kernel reports, and what is counted when it is lost.
     Signal {
         Exec = 1 "exec",
         Fork = 2 "fork",
@@ -417,11 +417,11 @@ words! {
         FileWrite = 9 "file_write",
         /// Arguments and environment of an exec.
         ExecChunk = 10 "exec_chunk",
-        /// The first read of a file that nobody has looked into.
+        /// The first read of a file that nobody has inspected.
         FileNew = 11 "file_new",
         /// What proves that the ring works.
         Canary = 12 "canary",
-        /// Everything fanotify tells.
+        /// Everything fanotify reports.
         Fanotify = 13 "fanotify",
         /// The kernel side's table of processes.
         ProcessTable = 14 "process_table",

@@ -1,6 +1,6 @@
 //! Whether an identifier stands alone: the same characters inside a longer word are another word.
 //!
-//! Neighbours are looked at as the receiver will read them: behind an escape, and in base64 and hex decoded.
+//! Neighbours are inspected as the receiver will read them: behind an escape, and in base64 and hex decoded.
 
 use super::encode::sextet;
 use super::forms::Transform;
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// Bytes before a form that its surroundings are read from.
 pub const CONTEXT: usize = 16;
-/// Decoded neighbours that are looked at on each side: the longest escape.
+/// Decoded neighbours that are inspected on each side: the longest escape.
 const NEIGHBOURS: usize = 6;
 
 /// How an identifier stands among its neighbours.

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-/// Names looked at in one message; resolvers ask for one.
+/// Names inspected in one message; resolvers ask for one.
 const MAX_NAMES: usize = 4;
 /// Longest name, with the lengths of its labels (RFC 1035, section 2.3.4).
 const MAX_NAME: usize = 255;
@@ -122,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_looked_at(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn any_bytes_are_inspected(bytes in proptest::collection::vec(any::<u8>(), 0..600)) {
             let names = asked_names(&bytes);
             prop_assert!(names.len() <= 2 * MAX_NAMES);
             prop_assert!(names.iter().all(|n| n.len() <= MAX_NAME));

@@ -11,7 +11,7 @@ pub(super) const MAX_CHAIN: usize = 4;
 pub struct Hits {
     found: Vec<Found>,
     limited: bool,
-    /// What the bytes that are being looked at were decoded from, the outermost first.
+    /// What the bytes that are being inspected were decoded from, the outermost first.
     chain: Vec<Transform>,
     /// Whose bytes they are: the text, and the request it belongs to.
     pub(super) text: u32,
@@ -30,7 +30,7 @@ struct Found {
     text: u32,
 }
 
-/// A hit that may be met again without its bytes: what a header table keeps of a value.
+/// A hit that may be seen again without its bytes: what a header table keeps of a value.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
     credential: CredentialRef,
@@ -115,7 +115,7 @@ impl Hits {
         }
     }
 
-    /// Counts what was found in these bytes before, when a reference to them is met.
+    /// Counts what was found in these bytes before, when a reference to them is seen.
     pub(super) fn again(&mut self, kept: &[Kept]) {
         for k in kept {
             let chain = [&self.chain[..], &k.layers].concat();
@@ -165,7 +165,7 @@ impl Hits {
     }
 
     /// More of a text has come: identifiers at its end so far are parts of longer words, or words.
-    pub(super) fn settle(&mut self, text: u32, goes_on: bool) {
+    pub(super) fn resolve(&mut self, text: u32, goes_on: bool) {
         if goes_on {
             self.found.retain(|f| !f.hit.open || f.text != text);
             return;
@@ -179,8 +179,8 @@ impl Hits {
         }
     }
 
-    /// No text that was looked at goes on: open identifiers are words.
-    pub(super) fn settle_all(&mut self) {
+    /// No text that was inspected goes on: open identifiers are words.
+    pub(super) fn resolve_all(&mut self) {
         let (open, rest) = std::mem::take(&mut self.found)
             .into_iter()
             .partition(|f| f.hit.open);

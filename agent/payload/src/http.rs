@@ -27,7 +27,7 @@ const MAX_SIZE_LINE: usize = 256;
 /// Follows the messages of one connection.
 #[derive(Default)]
 pub struct Http {
-    place: Place,
+    state: ParseState,
     /// An unfinished line; it may hold a secret.
     line: Zeroizing<Vec<u8>>,
     /// Bytes of this head so far.
@@ -57,7 +57,7 @@ pub struct Head {
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Place {
+enum ParseState {
     /// Between messages: one may begin with the next bytes.
     #[default]
     Outside,
@@ -112,8 +112,8 @@ impl Http {
 
     /// The headers of a request that hold a credential, once its head has ended.
     pub fn take_presented(&mut self) -> Vec<(usize, Zeroizing<Vec<u8>>)> {
-        match self.place {
-            Place::Line | Place::Headers | Place::Skipping => Vec::new(),
+        match self.state {
+            ParseState::Line | ParseState::Headers | ParseState::Skipping => Vec::new(),
             _ => std::mem::take(&mut self.head.presented),
         }
     }
@@ -139,62 +139,64 @@ impl Http {
 
     /// Forgets bytes that may be of a secret, and what cannot be followed without them.
     pub fn wipe(&mut self) {
-        if !matches!(self.place, Place::Body(_) | Place::Chunk(_)) || !self.line.is_empty() {
+        if !matches!(self.state, ParseState::Body(_) | ParseState::Chunk(_))
+            || !self.line.is_empty()
+        {
             self.reset();
         }
     }
 
     /// No message is being followed.
     pub fn is_outside(&self) -> bool {
-        self.place == Place::Outside
+        self.state == ParseState::Outside
     }
 
     /// In the first line of a message.
     pub fn is_first_line(&self) -> bool {
-        self.place == Place::Line
+        self.state == ParseState::Line
     }
 
     /// In the chunks of a body.
     pub fn is_chunked(&self) -> bool {
         matches!(
-            self.place,
-            Place::Size | Place::Chunk(_) | Place::Behind | Place::Trailer
+            self.state,
+            ParseState::Size | ParseState::Chunk(_) | ParseState::Behind | ParseState::Trailer
         )
     }
 
     /// So many bytes come that are not seen.
     pub fn skip(&mut self, bytes: u64) {
-        self.place = match self.place {
-            Place::Body(left) if bytes < left => Place::Body(left - bytes),
-            Place::Chunk(left) if bytes < left => Place::Chunk(left - bytes),
+        self.state = match self.state {
+            ParseState::Body(left) if bytes < left => ParseState::Body(left - bytes),
+            ParseState::Chunk(left) if bytes < left => ParseState::Chunk(left - bytes),
             _ => return self.reset(),
         };
     }
 
     /// What `rest` begins with, and how much of it that is.
     pub fn step(&mut self, rest: &[u8], matcher: &Matcher) -> (usize, Piece) {
-        match self.place {
-            Place::Outside => self.outside(rest),
-            Place::Preface(seen) => self.preface(rest, seen),
-            Place::Body(left) => {
+        match self.state {
+            ParseState::Outside => self.outside(rest),
+            ParseState::Preface(seen) => self.preface(rest, seen),
+            ParseState::Body(left) => {
                 let here = left.min(rest.len() as u64);
-                self.place = if here == left {
-                    Place::Outside
+                self.state = if here == left {
+                    ParseState::Outside
                 } else {
-                    Place::Body(left - here)
+                    ParseState::Body(left - here)
                 };
                 (here as usize, Piece::Body(here == left))
             }
-            Place::Chunk(left) => {
+            ParseState::Chunk(left) => {
                 let here = left.min(rest.len() as u64);
-                self.place = if here == left {
-                    Place::Behind
+                self.state = if here == left {
+                    ParseState::Behind
                 } else {
-                    Place::Chunk(left - here)
+                    ParseState::Chunk(left - here)
                 };
                 (here as usize, Piece::Chunk)
             }
-            Place::Line | Place::Headers | Place::Skipping | Place::Trailer => {
+            ParseState::Line | ParseState::Headers | ParseState::Skipping | ParseState::Trailer => {
                 match memchr::memchr(b'\n', rest) {
                     Some(end) => (end + 1, self.line_end(&rest[..end], matcher)),
                     None => {
@@ -203,7 +205,7 @@ impl Http {
                     }
                 }
             }
-            Place::Size | Place::Behind => match memchr::memchr(b'\n', rest) {
+            ParseState::Size | ParseState::Behind => match memchr::memchr(b'\n', rest) {
                 Some(end) => (end + 1, self.line_end(&rest[..end], matcher)),
                 None => {
                     self.keep(rest, MAX_SIZE_LINE);
@@ -214,9 +216,9 @@ impl Http {
     }
 
     fn piece(&self) -> Piece {
-        match self.place {
-            Place::Outside => Piece::Other,
-            Place::Size | Place::Behind | Place::Trailer => Piece::Framing,
+        match self.state {
+            ParseState::Outside => Piece::Other,
+            ParseState::Size | ParseState::Behind | ParseState::Trailer => Piece::Framing,
             _ => Piece::Head,
         }
     }
@@ -224,9 +226,9 @@ impl Http {
     fn outside(&mut self, rest: &[u8]) -> (usize, Piece) {
         let common = rest.len().min(HTTP2_PREFACE.len());
         let place = if rest[..common] == HTTP2_PREFACE[..common] {
-            Place::Preface(0)
+            ParseState::Preface(0)
         } else if may_begin(rest) {
-            Place::Line
+            ParseState::Line
         } else {
             return (rest.len(), Piece::Other);
         };
@@ -235,7 +237,7 @@ impl Http {
             return (0, Piece::Begins);
         }
         self.reset();
-        self.place = place;
+        self.state = place;
         (0, Piece::Head)
     }
 
@@ -244,7 +246,7 @@ impl Http {
         let here = wanted.len().min(rest.len());
         if rest[..here] != wanted[..here] {
             // `P` begins methods as well; what follows decides.
-            self.place = Place::Line;
+            self.state = ParseState::Line;
             self.line = encode::copy(&HTTP2_PREFACE[..seen]);
             return (0, Piece::Head);
         }
@@ -252,7 +254,7 @@ impl Http {
             self.reset();
             return (here, Piece::Http2);
         }
-        self.place = Place::Preface(seen + here);
+        self.state = ParseState::Preface(seen + here);
         (here, Piece::Head)
     }
 
@@ -262,14 +264,14 @@ impl Http {
         if self.seen > MAX_HEAD {
             return self.reset();
         }
-        if self.place == Place::Skipping {
+        if self.state == ParseState::Skipping {
             return;
         }
         if self.line.len() + part.len() > most {
             self.line = Zeroizing::default();
             // A first line of that length is none, nor the size of a chunk.
-            match self.place {
-                Place::Headers | Place::Trailer => self.place = Place::Skipping,
+            match self.state {
+                ParseState::Headers | ParseState::Trailer => self.state = ParseState::Skipping,
                 _ => self.reset(),
             }
             return;
@@ -301,26 +303,26 @@ impl Http {
 
     fn line_done(&mut self, line: &[u8], matcher: &Matcher) -> Piece {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        match self.place {
+        match self.state {
             // Behind too long a trailer line as well: the head's end ends the message then.
-            Place::Skipping => self.place = Place::Headers,
-            Place::Line => {
+            ParseState::Skipping => self.state = ParseState::Headers,
+            ParseState::Line => {
                 if self.head.first_line(line, matcher) {
-                    self.place = Place::Headers;
+                    self.state = ParseState::Headers;
                 } else {
                     self.reset();
                 }
             }
-            Place::Headers if line.is_empty() => return self.head_done(),
-            Place::Headers => self.head.header(line),
-            Place::Size => match chunk_size(line) {
+            ParseState::Headers if line.is_empty() => return self.head_done(),
+            ParseState::Headers => self.head.header(line),
+            ParseState::Size => match chunk_size(line) {
                 Some(0) => {
-                    self.place = Place::Trailer;
+                    self.state = ParseState::Trailer;
                     return Piece::Framing;
                 }
                 Some(size) => {
                     self.seen = 0;
-                    self.place = Place::Chunk(size);
+                    self.state = ParseState::Chunk(size);
                     return Piece::Framing;
                 }
                 None => {
@@ -328,20 +330,20 @@ impl Http {
                     return Piece::Other;
                 }
             },
-            Place::Behind if line.is_empty() => {
-                self.place = Place::Size;
+            ParseState::Behind if line.is_empty() => {
+                self.state = ParseState::Size;
                 return Piece::Framing;
             }
-            Place::Behind => {
+            ParseState::Behind => {
                 self.reset();
                 return Piece::Other;
             }
-            Place::Trailer if line.is_empty() => {
-                self.place = Place::Outside;
+            ParseState::Trailer if line.is_empty() => {
+                self.state = ParseState::Outside;
                 self.line = Zeroizing::default();
                 return Piece::Ended;
             }
-            Place::Trailer => return Piece::Framing,
+            ParseState::Trailer => return Piece::Framing,
             _ => {}
         }
         Piece::Head
@@ -350,13 +352,13 @@ impl Http {
     fn head_done(&mut self) -> Piece {
         self.seen = 0;
         if self.head.websocket && (self.head.is_request || self.head.switches) {
-            self.place = Place::Outside;
+            self.state = ParseState::Outside;
             return Piece::WebSocket;
         }
-        self.place = match (self.head.chunked, self.head.length) {
-            (true, _) => Place::Size,
-            (false, 0) => Place::Outside,
-            (false, length) => Place::Body(length),
+        self.state = match (self.head.chunked, self.head.length) {
+            (true, _) => ParseState::Size,
+            (false, 0) => ParseState::Outside,
+            (false, length) => ParseState::Body(length),
         };
         Piece::Head
     }

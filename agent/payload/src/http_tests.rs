@@ -3,7 +3,7 @@
 use super::*;
 use crate::sink::{Credit, Sink};
 use crate::talk::Talk;
-use crate::tests::{KEY, TOKEN, base64, found_in, matcher, payloads, told};
+use crate::tests::{KEY, TOKEN, base64, found_in, matcher, payloads, reported};
 
 /// The names each write is said to go to.
 struct Follow(Talk);
@@ -148,7 +148,7 @@ fn endless_lines_and_heads_are_bounded() {
         push(&mut head, &[b'a'; 1000]);
         assert!(head.line.capacity() <= 4 * MAX_LINE);
     }
-    assert!(head.place == Place::Outside);
+    assert!(head.state == ParseState::Outside);
     // A long header line is skipped, the next one is read.
     let mut head = Follow(Talk::default());
     head.push(b"GET / HTTP/1.1\r\nX: ");
@@ -234,7 +234,7 @@ fn what_is_between_chunks_joins_nothing() {
     // A byte of framing too many: no chunk, and so no join.
     let broken = [CHUNKED, b"14\r\n", a, b"x\r\n14\r\n", b].concat();
     assert_eq!(found_in(&m, &[&broken]), []);
-    // What follows broken framing is looked at all the same.
+    // What follows broken framing is inspected all the same.
     let after = [&broken[..], b"\r\n", TOKEN].concat();
     assert_eq!(found_in(&m, &[&after]).len(), 1);
 }
@@ -268,7 +268,7 @@ fn facts_of_requests() {
     .concat();
     let two = b"GET /users/12345 HTTP/1.1\r\nHost: b.example\r\n\r\n";
     let both = [&one[..], two].concat();
-    let payload = told(&m, &both);
+    let payload = reported(&m, &both);
     let [a, b] = &payload.requests[..] else {
         panic!("{:?}", payload.requests)
     };
@@ -292,7 +292,7 @@ fn facts_of_requests() {
         TOKEN,
     ]
     .concat();
-    let payload = told(&m, &answer);
+    let payload = reported(&m, &answer);
     let [answered] = &payload.requests[..] else {
         panic!("{:?}", payload.requests)
     };

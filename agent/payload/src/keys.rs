@@ -1,7 +1,7 @@
 //! Public halves of keys that are held here: which of them has signed a JSON Web Token (RFC 7515) that was sent.
 //!
 //! A verified signature is the strongest proof of a key's use that can be had without the key. Verifying costs about 40 µs a
-//! key, so tokens that were met lately are remembered, and how many are verified in a time is bounded by the caller.
+//! key, so tokens that were seen lately are remembered, and how many are verified in a time is bounded by the caller.
 
 use super::encode::{self, sextet};
 use keytrail_model::{CredentialRef, KeyAlgorithm, PublicKey};

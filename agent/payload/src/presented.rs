@@ -10,10 +10,10 @@ use std::ops::Range;
 pub trait Unknown {
     /// What this header of a request holds that is to be told from now on, and how it stands there. Nothing of what is known:
     /// that is found like anything else.
-    fn met(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)>;
+    fn presented(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)>;
 }
 
-/// Lengths of values that are looked at.
+/// Lengths of values that are inspected.
 pub const LENGTHS: Range<usize> = 12..8 * 1024;
 /// Values of one head that are kept until its end.
 pub const MOST: usize = 4;
@@ -78,7 +78,7 @@ const SCHEMES: [&str; 18] = [
     "dpop",
 ];
 
-/// The place of a header among those that are looked at.
+/// The place of a header among those that are inspected.
 pub fn place(name: &[u8]) -> Option<usize> {
     HEADERS
         .iter()
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_are_told_from_signatures_and_questions() {
+    fn credentials_are_distinguished_from_signatures_and_questions() {
         let token = "q3VtAcK8s1LwXy7BmZ4e";
         let fits = |header: &str, value: &str| {
             let place = place(header.as_bytes());

@@ -8,7 +8,7 @@ use super::window::{WIDTH, window_at};
 use keytrail_model::CredentialRef;
 use std::ops::Range;
 
-/// Forms with one window that are looked at.
+/// Forms with one window that are inspected.
 const SAME: usize = 8;
 /// Farthest that a word goes on beyond the bytes that are known.
 const MAX_WORD: usize = 4096;
@@ -103,7 +103,7 @@ impl Matcher {
         let mut before: Vec<(u32, u32)> = Vec::new();
         for at in 0..text.len().saturating_sub(WIDTH - 1) {
             let here = forms_at(at);
-            // One window may be met by chance; two in a row are not.
+            // One window may be seen by chance; two in a row are not.
             let follows =
                 |&(form, offset): &(u32, u32)| offset > 0 && before.contains(&(form, offset - 1));
             if here.iter().any(follows) {

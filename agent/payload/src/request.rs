@@ -1,13 +1,13 @@
-//! Facts of a request: what may be told of its path and its types, and whom it addresses at services whose paths are
-//! known. What looks like an id or a secret is not told.
+//! Facts of a request: what may be reported about its path and its types, and whom it addresses at services whose paths are
+//! known. What looks like an id or a secret is not reported.
 
 use super::matcher::Matcher;
 use keytrail_model::{Request, Target};
 
-/// Longest path that is told, and most parts of it.
+/// Longest path that is reported, and most parts of it.
 const MAX_PATH: usize = 256;
 const MAX_PARTS: usize = 16;
-/// Longest part of a path that is told as it is.
+/// Longest part of a path that is reported as it is.
 const MAX_PART: usize = 64;
 /// Longest content type.
 const MAX_TYPE: usize = 80;

@@ -2,7 +2,7 @@ use super::*;
 use crate::tests::{TOKEN, matcher};
 
 #[test]
-fn ids_and_secrets_are_not_told() {
+fn ids_and_secrets_are_not_reported() {
     let m = matcher(&[TOKEN]);
     let token = String::from_utf8(TOKEN.to_vec()).unwrap();
     let cases = [
@@ -44,9 +44,9 @@ fn ids_and_secrets_are_not_told() {
     assert_eq!(path(&[b'/', 0xff, 0xfe], &m), "/{id}");
 }
 
-/// A learnt secret that looks like a word is no more told than one that looks like a token.
+/// A learnt secret that looks like a word is no more reported than one that looks like a token.
 #[test]
-fn a_known_secret_that_looks_like_a_name_is_not_told() {
+fn a_known_secret_that_looks_like_a_name_is_not_reported() {
     let m = matcher(&[b"correct-horse-battery"]);
     assert_eq!(path(b"/login/correct-horse-battery/x", &m), "/login/{id}/x");
     assert_eq!(

@@ -16,9 +16,9 @@ use keytrail_model::IdentifiedBy;
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// Bytes whose windows are hashed before the results are looked at.
+/// Bytes whose windows are hashed before the results are inspected.
 const BLOCK: usize = 8 * STEP;
-/// Looking at a candidate costs about as much as hashing this many bytes.
+/// Inspecting a candidate costs about as much as hashing this many bytes.
 const CANDIDATE_COST: usize = 8;
 /// Confirmation costs about as much as hashing this many bytes more than the form has.
 const CONFIRM_COST: usize = 256;
@@ -102,7 +102,7 @@ impl Matcher {
                 pass.pending.push(*waiting);
             }
         }
-        // Of windows in a row that were all whole in the bytes of before, one has been looked at.
+        // Of windows in a row that were all whole in the bytes of before, one has been inspected.
         pass.windows(stream.bytes.len().saturating_sub(WIDTH + STEP - 2));
         for span in &pass.spans {
             self.record(span, data, stream.joined, hits);
@@ -241,7 +241,7 @@ fn surroundings(transform: Transform, data: &[u8], span: &Span) -> IdentifiedBy 
 }
 
 impl Pass<'_> {
-    /// Looks at all windows that begin at `from` or later.
+    /// Inspects all windows that begin at `from` or later.
     fn windows(&mut self, from: usize) {
         let data = self.data;
         let (hash, filter) = (&self.matcher.hash, &self.matcher.filter);

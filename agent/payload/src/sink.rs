@@ -1,4 +1,4 @@
-//! What one payload gives, while it is looked at.
+//! What one payload gives, while it is inspected.
 
 use super::hits::Hits;
 use super::keys::{self, Signed};
@@ -6,7 +6,7 @@ use super::matcher::Matcher;
 use super::presented::{self, Unknown};
 use keytrail_model::{HostName, IdentifiedBy, Request, Transform, Undecoded};
 
-/// Most requests told of one payload: of HTTP/2, a write of 16 KiB may begin some hundred.
+/// Most requests reported for one payload: of HTTP/2, a write of 16 KiB may begin some hundred.
 const MAX_REQUESTS: usize = 256;
 /// Most names kept of one payload.
 const MAX_HOSTS: usize = 8;
@@ -61,7 +61,7 @@ pub struct Sink<'m> {
     /// A text that ended in an identifier goes on with its word.
     pub continued: bool,
     /// Texts that ended in an identifier before this payload and were told how it goes on.
-    pub settled: u32,
+    pub resolved: u32,
 }
 
 impl<'m> Sink<'m> {
@@ -78,7 +78,7 @@ impl<'m> Sink<'m> {
             now: 0,
             serial: 0,
             continued: false,
-            settled: 0,
+            resolved: 0,
         }
     }
 
@@ -116,7 +116,7 @@ impl<'m> Sink<'m> {
     }
 
     /// A header of a request that holds a credential: one that was not known is from now on. What a key of this host has
-    /// signed is told as that key's use.
+    /// signed is reported as that key's use.
     pub fn meet(&mut self, header: &'static str, value: &[u8]) {
         let matcher = self.matcher;
         let Some(unknown) = self.unknown.as_deref_mut() else {
@@ -137,7 +137,7 @@ impl<'m> Sink<'m> {
                 }
             }
         }
-        for (credential, transform) in unknown.met(header, value) {
+        for (credential, transform) in unknown.presented(header, value) {
             self.hits.record(&credential, None, transform, "", false);
         }
     }

@@ -23,7 +23,7 @@ pub const DROP_LASTING_NS: u64 = 900_000_000_000;
 /// Most bytes of what is remembered of such connections; the longest idle ones are forgotten first.
 pub const MAX_HELD: usize = 32 * 1024 * 1024;
 
-/// TLS records told of one send.
+/// TLS records reported for one send.
 const MAX_RECORDS: usize = 8;
 
 /// Signatures that are verified at once at most, and how long one more takes: at about 40 µs each, 1 % of a processor.
@@ -75,7 +75,7 @@ struct State {
     /// The call that goes on consists of TLS records; offset of the next header in it, as far as the headers tell.
     cipher: bool,
     header: u64,
-    /// When its texts were last looked at for old bytes.
+    /// When its texts were last inspected for old bytes.
     aged_ns: u64,
     /// Place in one of the queues.
     since: (u64, u64),
@@ -438,7 +438,7 @@ fn clear<'a>(
         let end = chunk.offset.saturating_add(bytes.len() as u64);
         state.break_off(chunk.total.checked_sub(end), &mut sink);
     } else if state.talk.message_ended() {
-        sink.hits.settle_all();
+        sink.hits.resolve_all();
     }
     state.talk.credit = sink.credit;
     *signatures = sink.signatures;
@@ -483,7 +483,7 @@ fn more_records(state: &mut State, chunk: &Chunk<'_>) -> Vec<RecordHeader> {
     if chunk.offset == state.next && chunk.offset <= state.header {
         from_header(state, chunk)
     } else {
-        // Bytes are missing, or a header lies across: where the next one is cannot be told.
+        // Bytes are missing, or a header lies across: where the next one is cannot be determined.
         state.header = chunk.total;
         Vec::new()
     }

@@ -18,7 +18,7 @@ pub struct StreamTail {
     ages: Ages,
 }
 
-/// A window was met whose form is not complete yet.
+/// A window was seen whose form is not complete yet.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pending {
     pub form: u32,

@@ -1,7 +1,7 @@
 //! What is spoken on one connection, and where in its bytes the texts are.
 //!
 //! Every byte of a connection reaches the matcher, whatever is spoken: framing only decides which bytes follow each
-//! other. Where framing is lost the bytes are looked at as they come until it is found again.
+//! other. Where framing is lost the bytes are inspected as they come until it is found again.
 
 use super::boundary;
 use super::coded::Packed;
@@ -56,7 +56,7 @@ enum Mode {
 const BODY: u32 = 1 << 31;
 
 impl Talk {
-    /// Looks at the next bytes. `begins`: a write begins here, of `total` bytes. Whether the first bytes may go on with
+    /// Inspects the next bytes. `begins`: a write begins here, of `total` bytes. Whether the first bytes may go on with
     /// a word that the bytes before ended in.
     pub fn push(&mut self, bytes: &[u8], begins: bool, total: u64, sink: &mut Sink<'_>) -> bool {
         self.serial = self.serial.wrapping_add(1);
@@ -79,7 +79,7 @@ impl Talk {
             // A new request is no continuation of the body before it.
             return boundary::may_continue(bytes) && !begins_request(bytes);
         }
-        sink.continued || sink.settled < open
+        sink.continued || sink.resolved < open
     }
 
     /// Follows a login to a database, where passwords for one are known.
@@ -173,17 +173,7 @@ impl Talk {
                 Piece::Ended => self.end_body(sink),
                 Piece::WebSocket => {
                     self.flush(&bytes[from..at], sink);
-                    self.present(sink);
-                    let head = self.http.head();
-                    let mut ws =
-                        WebSocket::new(head.request.clone(), head.is_request, head.deflate);
-                    let rest = &bytes[at..];
-                    if rest.is_empty() || ws.push(rest, sink) {
-                        self.mode = Mode::WebSocket(Box::new(ws));
-                        self.wire.break_off();
-                    } else {
-                        self.wire.push(rest, sink);
-                    }
+                    self.upgrade(&bytes[at..], sink);
                     return;
                 }
                 Piece::Http2 => {
@@ -197,6 +187,19 @@ impl Talk {
         }
         self.flush(&bytes[from..], sink);
         self.facts(sink);
+    }
+
+    /// The head asked for a WebSocket: what follows is one, if it is framed like one.
+    fn upgrade(&mut self, rest: &[u8], sink: &mut Sink<'_>) {
+        self.present(sink);
+        let head = self.http.head();
+        let mut ws = WebSocket::new(head.request.clone(), head.is_request, head.deflate);
+        if rest.is_empty() || ws.push(rest, sink) {
+            self.mode = Mode::WebSocket(Box::new(ws));
+            self.wire.break_off();
+        } else {
+            self.wire.push(rest, sink);
+        }
     }
 
     /// Names the hosts of the current request.
@@ -223,30 +226,30 @@ impl Talk {
             if self.request.is_none() {
                 self.request = sink.request(&head.request);
             }
-            if let Some(told) = self
+            if let Some(listed) = self
                 .request
                 .and_then(|i| sink.requests.get_mut(usize::from(i)))
             {
-                told.bytes += bytes as u64;
+                listed.bytes += bytes as u64;
             }
         }
         sink.hits.request = self.request;
     }
 
-    /// Brings what is told of the current request up to what is known by now.
+    /// Brings what is reported about the current request up to what is known by now.
     fn facts(&self, sink: &mut Sink<'_>) {
-        let told = self
+        let listed = self
             .request
             .and_then(|i| sink.requests.get_mut(usize::from(i)));
-        if let Some(told) = told {
-            let bytes = told.bytes;
-            told.clone_from(&self.http.head().request);
-            told.bytes = bytes;
-            told.target = super::request::target(told);
+        if let Some(listed) = listed {
+            let bytes = listed.bytes;
+            listed.clone_from(&self.http.head().request);
+            listed.bytes = bytes;
+            listed.target = super::request::target(listed);
         }
     }
 
-    /// Looks at bytes of the connection itself.
+    /// Inspects bytes of the connection itself.
     fn flush(&mut self, bytes: &[u8], sink: &mut Sink<'_>) {
         if bytes.is_empty() {
             return;

@@ -43,7 +43,7 @@ impl Text {
         if bytes.is_empty() {
             return;
         }
-        self.settle(boundary::may_continue(bytes), sink);
+        self.resolve(boundary::may_continue(bytes), sink);
         sink.hits.text = self.id;
         let before = sink.hits.opened;
         self.expire(sink.now);
@@ -62,18 +62,18 @@ impl Text {
 
     /// The text ends here: an identifier at its end is a word.
     pub fn end(&mut self, sink: &mut Sink<'_>) {
-        self.settle(false, sink);
+        self.resolve(false, sink);
         self.coded.end(sink);
         self.quoted.end(sink);
         self.wipe();
     }
 
-    fn settle(&mut self, goes_on: bool, sink: &mut Sink<'_>) {
+    fn resolve(&mut self, goes_on: bool, sink: &mut Sink<'_>) {
         match self.open.take() {
-            Some(serial) if serial == sink.serial => sink.hits.settle(self.id, goes_on),
+            Some(serial) if serial == sink.serial => sink.hits.resolve(self.id, goes_on),
             Some(_) => {
                 sink.continued |= goes_on;
-                sink.settled += 1;
+                sink.resolved += 1;
             }
             None => {}
         }

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 /// Longest frame head: two bytes, the long length, the mask.
 const MAX_HEAD: usize = 14;
-/// Unmasked bytes that are looked at at a time.
+/// Unmasked bytes that are inspected at a time.
 const BLOCK: usize = 4 * 1024;
 /// What a sender cuts off each compressed message (RFC 7692 section 7.2.1).
 const SYNC: [u8; 4] = [0, 0, 0xff, 0xff];
@@ -77,7 +77,7 @@ impl WebSocket {
         }
     }
 
-    /// Looks at the next bytes. `false`: this is no WebSocket connection, and nothing was looked at.
+    /// Inspects the next bytes. `false`: this is no WebSocket connection, and nothing was inspected.
     pub fn push(&mut self, bytes: &[u8], sink: &mut Sink<'_>) -> bool {
         let mut named = false;
         let mut rest = bytes;
@@ -126,16 +126,16 @@ impl WebSocket {
         if let Some(host) = &self.host {
             sink.host(host);
         }
-        let told = if self.client {
+        let listed = if self.client {
             sink.request(&self.request)
         } else {
             None
         };
-        if let Some(told) = told.and_then(|i| sink.requests.get_mut(usize::from(i))) {
-            told.bytes = bytes as u64;
-            told.target = super::request::target(told);
+        if let Some(listed) = listed.and_then(|i| sink.requests.get_mut(usize::from(i))) {
+            listed.bytes = bytes as u64;
+            listed.target = super::request::target(listed);
         }
-        sink.hits.request = told;
+        sink.hits.request = listed;
     }
 
     fn parse(&mut self) -> Head {

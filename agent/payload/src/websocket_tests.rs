@@ -1,6 +1,6 @@
 //! Frames as browsers and servers write them.
 
-use crate::tests::{TOKEN, base64, found_in, matcher, payloads, told};
+use crate::tests::{TOKEN, base64, found_in, matcher, payloads, reported};
 use proptest::prelude::*;
 
 const UPGRADE: &[u8] = b"GET /chat/12345 HTTP/1.1\r\nHost: ws.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
@@ -146,7 +146,7 @@ fn what_is_no_frame_ends_the_framing_but_not_the_looking() {
     // Messages are kept apart.
     let (a, b) = TOKEN.split_at(17);
     let apart = [UPGRADE.to_vec(), frame(0x81, MASK, a), frame(0x81, MASK, b)].concat();
-    assert_eq!(told(&m, &apart).hits, []);
+    assert_eq!(reported(&m, &apart).hits, []);
 }
 
 proptest! {

@@ -11,7 +11,7 @@ pub const WIDTH: usize = 8;
 /// connection that have to be kept for secrets split over two writes.
 pub const LEAD: usize = 256;
 
-/// Payloads are looked at in steps of this many bytes, so a form needs that many windows in a row: one of them
+/// Payloads are inspected in steps of this many bytes, so a form needs that many windows in a row: one of them
 /// begins at a step wherever the form begins.
 pub const STEP: usize = 2;
 /// Bytes that the windows in a row cover: the shortest text that can be found.
@@ -60,7 +60,7 @@ pub fn distinct(bytes: &[u8]) -> usize {
     seen.iter().map(|word| word.count_ones() as usize).sum()
 }
 
-/// Fewest different bytes in a window: one such as `--------` would be met everywhere.
+/// Fewest different bytes in a window: one such as `--------` would be seen everywhere.
 const DISTINCT: usize = 4;
 
 /// Best place of a form's [`STEP`] windows, the first one between `from` and `to` (inclusive): not yet `taken` by another form, many
@@ -83,12 +83,12 @@ pub fn best_of(
     taken: impl Fn([u8; WIDTH]) -> bool,
 ) -> Option<usize> {
     let last = to.min(text.len().checked_sub(SPAN)?);
-    let telling = (from..=last).filter_map(|at| {
+    let informative = (from..=last).filter_map(|at| {
         let window = window_at(text, at)?;
         let distinct = distinct(&window);
         (distinct >= fewest).then(|| (!taken(window), distinct, at))
     });
-    telling.max().map(|(_, _, at)| at)
+    informative.max().map(|(_, _, at)| at)
 }
 
 #[cfg(test)]

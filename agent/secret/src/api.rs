@@ -57,7 +57,7 @@ pub struct Finding {
     pub parts: Vec<Part>,
     /// Distinctive public strings that betray use without the secret (AKIA..., client_email): `identified`.
     pub public: Vec<String>,
-    /// The public half of a private key, where it could be told.
+    /// The public half of a private key, where it could be determined.
     pub key: Option<PublicKey>,
     /// The user of a database whose password it is; empty for everything else.
     pub login: String,
@@ -65,8 +65,8 @@ pub struct Finding {
     pub places: Vec<Range<usize>>,
 }
 
-/// What bounded the search of one text. A bound that was met is no failure, but what lies behind it was not seen, and
-/// that is to be told.
+/// What bounded the search of one text. A bound that was reached is no failure, but what lies behind it was not seen, and
+/// that is to be reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
     /// The text holds more findings than are kept of one.
@@ -75,7 +75,7 @@ pub struct Limits {
     pub work: bool,
     /// A document too large, too deep or too repetitive for its parser: only what stands there by itself was found.
     pub document: bool,
-    /// The text is longer than what is looked at.
+    /// The text is longer than what is inspected.
     pub length: bool,
 }
 
@@ -85,13 +85,13 @@ impl Limits {
         self != Limits::default()
     }
 
-    /// What was met first, as the end of a sentence; empty when nothing was.
+    /// What was seen first, as the end of a sentence; empty when nothing was.
     #[must_use]
     pub fn reason(self) -> &'static str {
         match self {
-            Limits { length: true, .. } => "longer than what is looked at",
+            Limits { length: true, .. } => "longer than what is inspected",
             Limits { findings: true, .. } => "more credentials than are kept of one text",
-            Limits { work: true, .. } => "made to be slow: its end was not looked at",
+            Limits { work: true, .. } => "made to be slow: its end was not inspected",
             Limits { document: true, .. } => {
                 "a document too large, too deep or too repetitive for its parser"
             }
@@ -162,18 +162,11 @@ pub struct KindInfo {
 }
 
 /// A rule that was refused; the others stay in force.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}: {reason}")]
 pub struct RuleError {
     pub file: String,
     /// 1-based; 0 when the whole file could not be read.
     pub line: usize,
     pub reason: String,
 }
-
-impl fmt::Display for RuleError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.reason)
-    }
-}
-
-impl std::error::Error for RuleError {}

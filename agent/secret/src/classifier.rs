@@ -25,10 +25,10 @@ use std::ops::Range;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// Largest text that is looked at; what lies beyond is left out (callers sample larger files).
+/// Largest text that is inspected; what lies beyond is left out (callers sample larger files).
 pub const MAX_TEXT: usize = 64 << 20;
 
-/// What looking at a literal costs beside its expression, in bytes looked at: judging a name and its value.
+/// What inspecting a literal costs beside its expression, in bytes inspected: judging a name and its value.
 const HOOK_COST: usize = 16;
 
 impl Classifier {
@@ -193,7 +193,7 @@ impl Classifier {
         self.scan_seeing(text, origin, finds, |_, _| {})
     }
 
-    /// The same; `saw` is told of every literal that was met, and where.
+    /// The same; `saw` is called for every literal that was seen, and where.
     fn scan_seeing(
         &self,
         text: &[u8],

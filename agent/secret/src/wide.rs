@@ -1,5 +1,5 @@
 //! Texts in UTF-16, as Windows tools write them (`Out-File`, `>` in PowerShell, exports of the registry): the rules read
-//! UTF-8, and places are told in the bytes that were given.
+//! UTF-8, and places are reported in the bytes that were given.
 
 use crate::api::Finding;
 use std::ops::Range;

@@ -62,7 +62,7 @@ impl Attached {
     }
 
     /// Hooks that were taken off since they were attached, each once. One system call a hook.
-    pub fn look(&mut self) -> Vec<Off> {
+    pub fn check(&mut self) -> Vec<Off> {
         let mut off = Vec::new();
         self.kept.retain(|kept| {
             let Some(how) = changed(&kept.link, bpf::link(kept.fd).ok().as_ref()) else {

@@ -41,10 +41,10 @@ mod map_info {
     pub const NAME: usize = 24;
     pub const LEN: usize = 80;
 }
-/// Of a program, most bytes of instructions that are looked at: the verifier takes a million of them, ordinary ones
+/// Of a program, most bytes of instructions that are inspected: the verifier takes a million of them, ordinary ones
 /// have some thousands.
 const TRANSLATED_MAX: u32 = 8 << 20;
-/// Maps of one program that are looked at: the verifier takes 64.
+/// Maps of one program that are inspected: the verifier takes 64.
 const MAPS_MAX: u32 = 64;
 
 /// `struct { ... } test` of `union bpf_attr` (include/uapi/linux/bpf.h), up to what 5.10 knows.

@@ -1,4 +1,4 @@
-//! What the sensor does about its hooks while it runs: looks whether they are at their places, provokes them, puts on
+//! What the sensor does about its hooks while it runs: looks whether they are at their places, exercises them, puts on
 //! again what can be, and says what became of them.
 
 use super::{
@@ -41,9 +41,9 @@ pub enum HookFate {
 
 impl Sensor {
     /// Whether hooks were taken off since the last call, and puts them on again: one system call a hook.
-    pub fn look_at_hooks(&mut self, wall_ns: u64) -> Vec<HookChange> {
+    pub fn check_hooks(&mut self, wall_ns: u64) -> Vec<HookChange> {
         let since_wall_ns = std::mem::replace(&mut self.looked_wall_ns, wall_ns);
-        let off = self.attached.look();
+        let off = self.attached.check();
         if off.is_empty() {
             return Vec::new();
         }
@@ -106,7 +106,7 @@ impl Sensor {
         self.foreign.as_ref().map_or_else(Vec::new, |f| f.take())
     }
 
-    /// So that what the process does is told.
+    /// So that what the process does is reported.
     fn prepare_trial(&mut self, tgid: u32) {
         if !std::mem::replace(&mut self.canary_kept, true)
             && let Err(error) = self.libraries.keep_canary(&mut self.ebpf)
@@ -138,7 +138,7 @@ impl Sensor {
     fn verdict(&mut self, verdict: trials::Verdict) -> Option<HookChange> {
         let report = self.status.signal_mut(verdict.signal)?;
         if report.self_test == TAKEN_OFF {
-            // Told when it was.
+            // Reported when it was.
             return None;
         }
         let (word, fate) = if verdict.fires {

@@ -1,6 +1,6 @@
 //! BPF programs of others that can deceive the agent or those it watches, and others who have its maps and programs.
 //!
-//! A thread of low priority lists the programs of the host, looks at the instructions of those that trace, once each, for
+//! A thread of low priority lists the programs of the host, inspects the instructions of those that trace, once each, for
 //! calls of `bpf_probe_write_user` and `bpf_override_return`, and looks in /proc whether somebody else has a map or a
 //! program of the agent open. Who has one for less than the time between two looks, or pinned in a file system, is missed.
 
@@ -23,19 +23,19 @@ use std::{
 
 /// A start has enough to do.
 const FIRST: Duration = Duration::from_secs(5);
-/// Programs of one host that are looked at.
+/// Programs of one host that are inspected.
 const PROGRAMS_MAX: usize = 10_000;
-/// Descriptors of one look that are looked at.
+/// Descriptors of one look that are inspected.
 const DESCRIPTORS_MAX: usize = 1_000_000;
 /// Of them, those of one process: who opens many must not hide others.
 const OF_ONE_MAX: usize = 16_384;
-/// Who has something open is told if it still has it this much later: a process that the agent starts has all it has for
+/// Who has something open is reported if it still has it this much later: a process that the agent starts has all it has for
 /// a moment.
 const CONFIRM: Duration = Duration::from_millis(200);
 /// The next look comes no sooner than this many times the processor time that the last one took: half a percent of one.
 const SHARE: u32 = 200;
-/// Holders that are remembered as told.
-const TOLD_MAX: usize = 10_000;
+/// Holders that are remembered as reported.
+const REPORTED_MAX: usize = 10_000;
 
 /// Kinds of programs by linux/bpf.h that may call these functions, with what people call them.
 const TRACING: [(u32, &str); 8] = [
@@ -64,7 +64,7 @@ const CALL_BASE: &str = "__bpf_call_base";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     pub tgid: u32,
-    /// When it began, as in `Pid`; 0: not known. Its number alone may be another's when it is told.
+    /// When it began, as in `Pid`; 0: not known. Its number alone may be another's when it is reported.
     pub start: u64,
     /// Path of its program, or its name.
     pub program: String,
@@ -107,19 +107,19 @@ impl Foreign {
     /// # Errors
     /// When there is no thread.
     pub fn start(interval: Duration) -> io::Result<Self> {
-        let (tell, news) = mpsc::channel();
+        let (report, news) = mpsc::channel();
         let (stop, stopped) = mpsc::channel();
         thread::Builder::new()
             .name("foreign-bpf".into())
             .spawn(move || {
                 priority::lower_this_thread();
-                let mut look = Look::default();
+                let mut scan = Scan::default();
                 let mut rest = interval.min(FIRST);
                 // Until the other end is dropped.
                 while stopped.recv_timeout(rest) == Err(RecvTimeoutError::Timeout) {
                     let begin = spent();
-                    for found in look.look() {
-                        if tell.send(found).is_err() {
+                    for found in scan.scan() {
+                        if report.send(found).is_err() {
                             return;
                         }
                     }
@@ -140,13 +140,13 @@ fn spent() -> Duration {
     Duration::try_from(clock_gettime(ClockId::ThreadCPUTime)).unwrap_or_default()
 }
 
-/// What was looked at and told before.
+/// What was inspected and reported before.
 #[derive(Default)]
-struct Look {
-    /// Programs that were looked at.
+struct Scan {
+    /// Programs that were inspected.
     known: BTreeSet<u32>,
     /// (process, its start, what).
-    told: BTreeSet<(u32, u64, Thing)>,
+    reported: BTreeSet<(u32, u64, Thing)>,
     helpers: Option<Helpers>,
     /// What was said to be unknown, each once.
     said: BTreeSet<Unseen>,
@@ -174,8 +174,8 @@ enum Thing {
 /// The distances of [`POWERS`] from [`CALL_BASE`]; `None`: this kernel has no such function.
 type Helpers = [Option<i32>; POWERS.len()];
 
-impl Look {
-    fn look(&mut self) -> Vec<ForeignNews> {
+impl Scan {
+    fn scan(&mut self) -> Vec<ForeignNews> {
         let mut news = Vec::new();
         let listed = bpf::programs(PROGRAMS_MAX);
         // After the list: what the agent loads meanwhile is not on it.
@@ -304,7 +304,7 @@ impl Look {
         }));
     }
 
-    /// What of interest all processes have open. Where there is more than is looked at, the next look begins where this
+    /// What of interest all processes have open. Where there is more than is inspected, the next look begins where this
     /// one has ended.
     fn descriptors(
         &mut self,
@@ -314,22 +314,22 @@ impl Look {
         let mut pids = list_pids();
         let first = pids.partition_point(|pid| *pid < self.from);
         pids.rotate_left(first);
-        let looked = descriptors(&pids, DESCRIPTORS_MAX, OF_ONE_MAX, is_of_interest);
-        if let Some(pid) = looked.cut {
+        let scanned = descriptors(&pids, DESCRIPTORS_MAX, OF_ONE_MAX, is_of_interest);
+        if let Some(pid) = scanned.cut {
             let why = format!(
                 "{}[{pid}] has more than {OF_ONE_MAX} descriptors, and only so many of one process are inspected",
                 holder(pid, 0).program
             );
             self.unknown(Unseen::DescriptorsOfOne, &why, news);
         }
-        self.from = looked.left_at.unwrap_or(0);
-        if looked.left_at.is_some() {
+        self.from = scanned.left_at.unwrap_or(0);
+        if scanned.left_at.is_some() {
             let why = format!(
                 "there are more than {DESCRIPTORS_MAX} descriptors, and only so many are inspected each time"
             );
             self.unknown(Unseen::ManyDescriptors, &why, news);
         }
-        looked.found
+        scanned.found
     }
 
     /// Who has something of the agent open.
@@ -342,7 +342,7 @@ impl Look {
                 let things: BTreeSet<Thing> = things
                     .into_iter()
                     .filter(|thing| own.things.contains_key(thing))
-                    .filter(|thing| !self.told.contains(&(pid, start, *thing)))
+                    .filter(|thing| !self.reported.contains(&(pid, start, *thing)))
                     .collect();
                 (!things.is_empty()).then_some((pid, start, things))
             })
@@ -379,10 +379,10 @@ impl Look {
                 holder: holder(pid, start),
                 what: names.into_iter().collect::<Vec<_>>().join(", "),
             });
-            if self.told.len() + things.len() > TOLD_MAX {
-                self.told.clear();
+            if self.reported.len() + things.len() > REPORTED_MAX {
+                self.reported.clear();
             }
-            self.told
+            self.reported
                 .extend(things.into_iter().map(|thing| (pid, start, thing)));
         }
     }
@@ -421,28 +421,28 @@ struct Open {
 
 type Descriptors = BTreeMap<u32, Open>;
 
-/// What came of a look at descriptors.
+/// What came of an inspection of descriptors.
 #[derive(Default)]
-struct Looked {
+struct ScannedDescriptors {
     found: Descriptors,
-    /// A process that has more than are looked at.
+    /// A process that has more than are inspected.
     cut: Option<u32>,
-    /// The first process that was not looked at.
+    /// The first process that was not inspected.
     left_at: Option<u32>,
 }
 
-/// `most`: descriptors that are looked at in all, `of_one`: of each process.
+/// `most`: descriptors that are inspected in all, `of_one`: of each process.
 fn descriptors(
     pids: &[u32],
     most: usize,
     of_one: usize,
     is_of_interest: &mut dyn FnMut(Thing) -> bool,
-) -> Looked {
+) -> ScannedDescriptors {
     let mut left = most;
-    let mut looked = Looked::default();
+    let mut scanned = ScannedDescriptors::default();
     for &pid in pids {
         if left == 0 {
-            looked.left_at = Some(pid);
+            scanned.left_at = Some(pid);
             break;
         }
         // Before what it has open: a number that is another's by then is not taken for it.
@@ -452,7 +452,7 @@ fn descriptors(
         for (_, info) in bpf_descriptors(pid, &mut rest) {
             for thing in things_of(&info) {
                 if is_of_interest(thing) {
-                    let open = looked.found.entry(pid).or_insert_with(|| Open {
+                    let open = scanned.found.entry(pid).or_insert_with(|| Open {
                         start,
                         things: BTreeSet::new(),
                     });
@@ -462,13 +462,13 @@ fn descriptors(
         }
         left -= share - rest;
         if rest == 0 && share == of_one {
-            looked.cut.get_or_insert(pid);
+            scanned.cut.get_or_insert(pid);
         }
     }
-    looked
+    scanned
 }
 
-/// Descriptors of BPF objects of a process, each with its fdinfo. `left`: how many descriptors may be looked at.
+/// Descriptors of BPF objects of a process, each with its fdinfo. `left`: how many descriptors may be inspected.
 fn bpf_descriptors(pid: u32, left: &mut usize) -> Vec<(String, String)> {
     let Ok(entries) = fs::read_dir(procfs::path(pid, "fd")) else {
         return Vec::new();
@@ -600,7 +600,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_of_the_kernel_are_told_from_those_of_the_program() {
+    fn calls_of_the_kernel_are_distinguished_from_those_of_the_program() {
         let insn = |code: u8, registers: u8, imm: i32| {
             let imm = imm.to_ne_bytes();
             [code, registers, 0, 0, imm[0], imm[1], imm[2], imm[3]]
@@ -627,7 +627,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_s_descriptors_are_a_share_and_what_is_left_out_is_told() {
+    fn one_process_s_descriptors_are_a_share_and_what_is_left_out_is_reported() {
         let me = std::process::id();
         let files: Vec<_> = (0..64).map(|_| fs::File::open("/proc/self/stat")).collect();
         assert!(files.iter().all(Result::is_ok));
@@ -638,16 +638,16 @@ mod tests {
         let pids = [me, child.id()];
         let all = |most, of_one| descriptors(&pids, most, of_one, &mut |_| true);
         // One with many leaves the others theirs.
-        let looked = all(1_000, 16);
-        assert_eq!((looked.cut, looked.left_at), (Some(me), None));
-        let looked = all(16, 16);
-        assert_eq!((looked.cut, looked.left_at), (Some(me), Some(child.id())));
-        let looked = all(1_000_000, 100_000);
-        assert_eq!((looked.cut, looked.left_at), (None, None));
+        let scanned = all(1_000, 16);
+        assert_eq!((scanned.cut, scanned.left_at), (Some(me), None));
+        let scanned = all(16, 16);
+        assert_eq!((scanned.cut, scanned.left_at), (Some(me), Some(child.id())));
+        let scanned = all(1_000_000, 100_000);
+        assert_eq!((scanned.cut, scanned.left_at), (None, None));
         child.kill().unwrap();
         child.wait().unwrap();
         // Each reason once, and none hides another.
-        let (mut look, mut news) = (Look::default(), Vec::new());
+        let (mut scan, mut news) = (Scan::default(), Vec::new());
         for what in [
             Unseen::Programs,
             Unseen::Programs,
@@ -655,7 +655,7 @@ mod tests {
             Unseen::DescriptorsOfOne,
             Unseen::DescriptorsOfOne,
         ] {
-            look.unknown(what, "why", &mut news);
+            scan.unknown(what, "why", &mut news);
         }
         assert_eq!(news.len(), 3);
         assert_eq!(holder(me, 7).start, 7);

@@ -8,7 +8,7 @@ use aya::{
         ProgramError, RawTracePoint, UProbe,
     },
 };
-use keytrail_abi::globals::field as f;
+use keytrail_abi::{Kind, globals::field as f};
 use keytrail_model::status::{Refused, SignalReport};
 use keytrail_model::{Signal as Name, Tier};
 use std::{
@@ -72,8 +72,13 @@ pub struct Candidate {
     pub fields: &'static [usize],
 }
 
+/// A kernel signal: all that user space has to be told of it but what its records mean (`ingest/decode`) and how it is
+/// tried (`self_test`).
 pub struct Signal {
     pub name: Name,
+    /// Its records.
+    pub kinds: &'static [u16],
+    /// What may serve it, the best first.
     pub candidates: &'static [Candidate],
 }
 
@@ -303,11 +308,12 @@ pub const TMPFS_READ: [usize; 17] = [
     f::REGS_ARG3,
 ];
 
-/// Everything but TLS, whose places are found in files, and opens, which fanotify tells.
+/// Everything but TLS, whose places are found in files, and opens, which fanotify reports.
 pub const SIGNALS: &[Signal] = &[
     // Before the program of the execs themselves, which goes on with the number that it gives.
     Signal {
         name: Name::Pipes,
+        kinds: &[Kind::PIPES],
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("exec_pipes", "sched_process_exec")],
@@ -326,6 +332,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::Exec,
+        kinds: &[Kind::EXEC, Kind::EXEC_CHUNK],
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("exec", "sched_process_exec")],
@@ -343,6 +350,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::Fork,
+        kinds: &[Kind::FORK],
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("fork", "sched_process_fork")],
@@ -353,6 +361,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::Exit,
+        kinds: &[Kind::EXIT],
         candidates: &[Candidate {
             tier: Tier::Base,
             hooks: &[raw("exit", "sched_process_exit")],
@@ -363,11 +372,13 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::FileOpen,
+        kinds: &[Kind::FILE_OPEN],
         // fanotify's marks cost the watched files only; a trampoline here would cost every open.
         candidates: &[],
     },
     Signal {
         name: Name::FileRead,
+        kinds: &[Kind::FILE_READ, Kind::FILE_NEW],
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -391,6 +402,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::Connect,
+        kinds: &[Kind::CONNECT],
         candidates: &[
             Candidate {
                 tier: Tier::Base,
@@ -419,6 +431,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::TcpSend,
+        kinds: &[Kind::SOCK_SEND],
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -451,6 +464,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::UnixSend,
+        kinds: &[Kind::UNIX_SEND],
         candidates: &[
             Candidate {
                 tier: Tier::Base,
@@ -474,6 +488,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::UdpSend,
+        kinds: &[Kind::UDP_SEND],
         candidates: &[
             Candidate {
                 tier: Tier::Base,
@@ -494,6 +509,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::Answer,
+        kinds: &[Kind::ANSWER],
         candidates: &[
             Candidate {
                 tier: Tier::Base,
@@ -515,6 +531,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::FdWrite,
+        kinds: &[Kind::FD_WRITE, Kind::FD_TARGET],
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -534,6 +551,7 @@ pub const SIGNALS: &[Signal] = &[
     },
     Signal {
         name: Name::ProcessAttach,
+        kinds: &[Kind::PROCESS_ATTACH],
         candidates: &[
             Candidate {
                 tier: Tier::Fentry,
@@ -826,6 +844,15 @@ pub fn words(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
+
+/// The signal whose record is of this kind; `None` for TLS, which has hooks of its own, and for what is none.
+pub fn signal_of(kind: u16) -> Option<Name> {
+    SIGNALS
+        .iter()
+        .find(|signal| signal.kinds.contains(&kind))
+        .map(|signal| signal.name)
+}
+
 /// Runs one of the programs that are never attached.
 ///
 /// # Errors

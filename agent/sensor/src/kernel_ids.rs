@@ -25,7 +25,7 @@ const TMPFS_HOOK: hooks::Hook = hooks::Hook {
     point: hooks::Point::RawTracepoint("sys_enter"),
 };
 
-/// Has the page cache looked at for what [`Learner`] reads, from here on. False where it cannot be (a kernel before 6.12).
+/// Has the page cache inspected for what [`Learner`] reads, from here on. False where it cannot be (a kernel before 6.12).
 pub fn listen(ebpf: &mut Ebpf) -> bool {
     hooks::attach(ebpf, None, HOOK).is_ok()
 }
@@ -35,19 +35,20 @@ pub fn listen_no_more(ebpf: &mut Ebpf) {
     hooks::detach(ebpf, HOOK);
 }
 
-/// Has the system calls of the host looked at for reads of files on tmpfs, from here on. False where files on tmpfs
+/// Has the system calls of the host inspected for reads of files on tmpfs, from here on. False where files on tmpfs
 /// cannot be told from others.
 pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
     let memory = rustix::fs::memfd_create("keytrail", MemfdFlags::CLOEXEC);
-    let told = memory.is_ok_and(|memory| {
-        rustix::io::write(&memory, &[0]).is_ok() && is_told_of(ebpf, maps, memory.as_fd()).is_some()
+    let reported = memory.is_ok_and(|memory| {
+        rustix::io::write(&memory, &[0]).is_ok()
+            && is_reported(ebpf, maps, memory.as_fd()).is_some()
     });
-    if told && fifo().is_none_or(|fifo| is_told_of(ebpf, maps, fifo.as_fd()).is_none()) {
+    if reported && fifo().is_none_or(|fifo| is_reported(ebpf, maps, fifo.as_fd()).is_none()) {
         tracing::warn!(
-            "FIFOs cannot be told from other files: who reads one by its name is not told"
+            "FIFOs cannot be reported from other files: who reads one by its name is not reported"
         );
     }
-    told
+    reported
 }
 
 /// A FIFO that nobody finds: its name is gone at once.
@@ -67,7 +68,7 @@ fn fifo() -> Option<OwnedFd> {
 }
 
 /// Reads a byte while the program for tmpfs listens for it.
-fn is_told_of(ebpf: &mut Ebpf, maps: &mut Maps, file: BorrowedFd<'_>) -> Option<Learn> {
+fn is_reported(ebpf: &mut Ebpf, maps: &mut Maps, file: BorrowedFd<'_>) -> Option<Learn> {
     let mut learner = Learner::new(maps)?;
     learner.begin()?;
     hooks::attach(ebpf, None, TMPFS_HOOK).ok()?;
@@ -118,7 +119,7 @@ impl Learner {
         self.map.set(thread).ok()
     }
 
-    /// The byte is not looked at, only where it came from.
+    /// The byte is not inspected, only where it came from.
     fn read(&self, file: BorrowedFd<'_>) -> Option<Learn> {
         match rustix::io::pread(file, &mut [0; 1], 0) {
             // Of a FIFO no byte is read at a place, but the call was seen.

@@ -2,6 +2,7 @@
 //!
 //! The only user of aya. A hook that is refused is recorded with its reason and remedy and never ends the agent.
 
+mod activity;
 mod attached;
 mod bpf;
 pub mod btf;
@@ -18,7 +19,6 @@ mod maps;
 mod proc;
 mod process_reads;
 mod proof;
-mod provoke;
 mod reach;
 mod ring;
 mod rings;
@@ -30,6 +30,7 @@ mod watch;
 mod watcher;
 mod wipe;
 
+pub use activity::run as self_test_activity;
 pub use checks::{HookChange, HookFate};
 pub use error::SensorError;
 pub use foreign::{ForeignNews, Holder, Loaded};
@@ -41,7 +42,6 @@ pub use limits::{Limits, PassedOver};
 pub use maps::{ATTACH_LIMIT, Loss, PassedTotal};
 pub use proc::Identity;
 pub use process_reads::ProcessRead;
-pub use provoke::provoke;
 pub use trials::Untried;
 pub use watch::file_id;
 
@@ -95,7 +95,7 @@ pub struct SensorOptions {
     pub system_calls: bool,
     /// How much of what processes send is captured.
     pub limits: Limits,
-    /// Looks at its hooks and at others' programs while it runs.
+    /// Inspects its hooks and others' programs while it runs.
     pub checks: Checks,
 }
 
@@ -104,9 +104,9 @@ pub struct SensorOptions {
 pub struct Checks {
     /// Between two looks; zero: none.
     pub every: Duration,
-    /// The program of this process is one that calls [`provoke`] when it is started with `provoke` and maybe a path. Without
-    /// it nothing is looked at but the hooks' places.
-    pub can_provoke: bool,
+    /// The program of this process is one that calls [`activity::run`] when it is started with `self-test-activity` and maybe a path. Without
+    /// it nothing is inspected but the hooks' places.
+    pub can_exercise: bool,
     /// A file that is made, on a disk, and that nobody else has a reason to read.
     pub file: Option<PathBuf>,
 }
@@ -135,20 +135,8 @@ pub struct RawRecord<'a> {
     pub hook: &'a str,
 }
 
-/// The names of the hooks that serve each kind of record.
-#[derive(Debug, Default)]
-struct HookNames {
-    exec: String,
-    fork: String,
-    exit: String,
-    connect: String,
-    send: String,
-    unix: String,
-    udp: String,
-    write: String,
-    attach: String,
-    answer: String,
-}
+/// The name of the hook that serves each kind of record.
+type HookNames = [String; Kind::COUNT];
 
 /// Passes what the kernel side has logged on to `tracing`.
 type DebugLog = Box<dyn FnMut() + Send>;
@@ -165,7 +153,7 @@ pub struct Sensor {
     misses: Misses,
     watches: Watches,
     watcher: Watcher,
-    /// Files that could not be watched, and why; not told yet.
+    /// Files that could not be watched, and why; not reported yet.
     unwatched: Vec<(PathBuf, io::Error)>,
     libraries: Libraries,
     names: HookNames,
@@ -177,7 +165,7 @@ pub struct Sensor {
     /// Processes without a decision at the last sweep.
     waiting: HashMap<u32, u64>,
     attached: Attached,
-    /// When the hooks were last looked at, by the wall clock.
+    /// When the hooks were last inspected, by the wall clock.
     looked_wall_ns: u64,
     trials: Option<Trials>,
     /// The file of the trials that is watched.
@@ -210,7 +198,7 @@ impl Sensor {
 
     /// Waits until there is something to drain, at most `timeout`. `extra` are further descriptors to wake for.
     ///
-    /// Only here does the kernel side wake anybody, once: it is told before the ring is looked at, and a record that
+    /// Only here does the kernel side wake anybody, once: it is reported before the ring is inspected, and a record that
     /// was reserved before makes the ring readable at once, so that none is slept over.
     ///
     /// # Errors
@@ -507,20 +495,20 @@ impl Sensor {
     fn wipe_ring(&mut self, which: usize, sink: &mut dyn FnMut(RawRecord<'_>)) -> io::Result<()> {
         let ring = self.rings.ring(which);
         let size = ring.size();
-        // Every slot the kernel reserves for a record is zeroed before it is filled: wherever the lap is led by
+        // Every slot the kernel reserves for a record is zeroed before it is filled: wherever the pass is led by
         // records, they leave nothing of what was there either.
-        let mut lap = self.rings.wiped[which].lap(size, ring.produced());
+        let mut pass = self.rings.wiped[which].pass(size, ring.produced());
         let rounds = 4 * size / (WIPE_SLOT as u64 + 8) + 4;
         for _ in 0..rounds {
             let at = self.rings.ring(which).produced();
-            if lap.done(at) {
+            if pass.done(at) {
                 self.drain(sink);
-                self.rings.wiped[which].end(&lap, at);
+                self.rings.wiped[which].end(&pass, at);
                 return Ok(());
             }
-            let step = lap.step(at);
+            let step = pass.step(at);
             if hooks::run(&mut self.ebpf, step.program(which))? == 0 {
-                lap.took(step, at, self.rings.ring(which).produced());
+                pass.took(step, at, self.rings.ring(which).produced());
             }
             // Room for the next steps, and for records, without asking fanotify each time.
             if self.rings.ring(which).unread() > size / 4 {
@@ -579,8 +567,8 @@ impl Sensor {
     }
 
     /// Begins to look for programs with TLS inside wherever they are installed, before anybody runs them.
-    pub fn look_ahead(&self) {
-        self.libraries.look_ahead();
+    pub fn search_ahead(&self) {
+        self.libraries.search_ahead();
     }
 
     /// A file that was written, open (`O_PATH` will do): if it is a program, it may have TLS inside.
@@ -624,9 +612,6 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
         bytes,
         std::mem::offset_of!(keytrail_abi::Header, kind),
     )) {
-        Kind::EXEC | Kind::EXEC_CHUNK => &names.exec,
-        Kind::FORK => &names.fork,
-        Kind::EXIT => &names.exit,
         kind @ (Kind::FILE_READ | Kind::FILE_NEW) => {
             let at = if kind == Kind::FILE_NEW {
                 std::mem::offset_of!(FileNew, access)
@@ -641,17 +626,10 @@ fn hook_of<'a>(names: &'a HookNames, libraries: &'a Libraries, bytes: &[u8]) -> 
                 _ => "raw_tp:mm_filemap_map_pages",
             }
         }
-        Kind::CONNECT => &names.connect,
-        Kind::SOCK_SEND => &names.send,
-        Kind::UNIX_SEND => &names.unix,
-        Kind::UDP_SEND => &names.udp,
-        Kind::FD_WRITE | Kind::FD_TARGET => &names.write,
-        Kind::PROCESS_ATTACH => &names.attach,
-        Kind::ANSWER => &names.answer,
         Kind::TLS_WRITE => libraries.hook(u64::from_ne_bytes(number(
             bytes,
             std::mem::offset_of!(TlsWrite, cookie),
         ))),
-        _ => "",
+        kind => names.get(usize::from(kind)).map_or("", String::as_str),
     }
 }

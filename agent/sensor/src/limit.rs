@@ -2,7 +2,7 @@
 
 use keytrail_abi::passed;
 
-/// Which limit payloads met.
+/// Which limit payloads reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Limit {
     Answers,

@@ -34,7 +34,7 @@ impl Default for Limits {
     }
 }
 
-/// Payloads of one process that were passed over, since they were last told.
+/// Payloads of one process that were passed over, since they were last reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassedOver {
     pub tgid: u32,
@@ -43,12 +43,12 @@ pub struct PassedOver {
     pub bytes: u64,
 }
 
-/// What was told of which process.
+/// What was reported about which process.
 #[derive(Debug, Default)]
 pub struct Passed {
     /// Sends and TLS writes passed over on the whole host, as last read.
     total: u64,
-    told: HashMap<u32, Budget>,
+    reported: HashMap<u32, Budget>,
     asked: Option<Instant>,
 }
 
@@ -56,7 +56,7 @@ impl Passed {
     /// The table is read one entry at a time: not at every look for losses.
     const INTERVAL: Duration = Duration::from_secs(2);
 
-    /// What was passed over since the last call, by process. Empty most of the time without a look at the table.
+    /// What was passed over since the last call, by process. Empty most of the time without an inspection of the table.
     pub fn news(&mut self, maps: &Maps) -> Vec<PassedOver> {
         if self
             .asked
@@ -74,10 +74,10 @@ impl Passed {
     }
 
     fn compare(&mut self, now: Vec<(u32, Budget)>) -> Vec<PassedOver> {
-        let mut told = HashMap::with_capacity(now.len());
+        let mut reported = HashMap::with_capacity(now.len());
         let mut news = Vec::new();
         for (tgid, budget) in now {
-            let before = self.told.get(&tgid).copied().unwrap_or_default();
+            let before = self.reported.get(&tgid).copied().unwrap_or_default();
             for (place, limit) in Limit::ALL.into_iter().enumerate() {
                 // A number that fell is another process's, under the same number.
                 let since = |now: u64, before: u64| if now < before { now } else { now - before };
@@ -91,9 +91,9 @@ impl Passed {
                     });
                 }
             }
-            told.insert(tgid, budget);
+            reported.insert(tgid, budget);
         }
-        self.told = told;
+        self.reported = reported;
         news.sort_by_key(|passed| (passed.tgid, passed.limit));
         news
     }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_new_is_told() {
+    fn only_what_is_new_is_reported() {
         let mut passed = Passed::default();
         let budget = |answers: u64, process: u64| Budget {
             passed: [answers, 0, process, 0, 0],

@@ -42,7 +42,7 @@ pub struct Loss {
     pub count: u64,
 }
 
-/// Payloads of a kind that met a limit, on the whole host since the start.
+/// Payloads of a kind that reached a limit, on the whole host since the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PassedTotal {
     pub kind: &'static str,
@@ -189,7 +189,7 @@ impl Maps {
 
     /// A file in a version that needs no further look.
     pub fn set_clean(&mut self, file: FileId, ctime_ns: u64) {
-        // Refused, the file is only looked at again.
+        // Refused, the file is only inspected again.
         let _ = self.seen.insert(PodFile(file), ctime_ns | SEEN_CLEAN, 0);
     }
 

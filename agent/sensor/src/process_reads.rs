@@ -1,6 +1,6 @@
 //! Reads of other processes' environments and memory: a thread that listens to every procfs, and says who read whose.
 //!
-//! The kernel tells of every read of every file in /proc, and each costs this thread a few microseconds, or a look at all
+//! The kernel reports every read of every file in /proc, and each costs this thread a few microseconds, or an inspection of all
 //! processes of the host where it is of another pid namespace. So it has a thread of its own, of low priority, and a
 //! budget of processor time, whatever it is spent on: a host that reads /proc all day pays no more than that. What is
 //! beyond the budget is counted by the kernel's queue.
@@ -33,9 +33,9 @@ use std::{
 const SHARE: u32 = 20;
 /// Processor time that may be spent at once after a quiet while.
 const BURST: Duration = Duration::from_millis(50);
-/// Events of one drain: what they cost is looked at after each.
+/// Events of one drain: what they cost is inspected after each.
 const EVENTS: usize = 256;
-/// All processes of the host are looked at for those of other namespaces no sooner than this after the last time.
+/// All processes of the host are inspected for those of other namespaces no sooner than this after the last time.
 const INDEX_EVERY: Duration = Duration::from_millis(100);
 /// Reads that may wait for that.
 const UNRESOLVED_MAX: usize = 1_024;
@@ -49,7 +49,7 @@ const TRANSLATED_MAX: usize = 1_024;
 /// A process read the environment or the memory of another one, or its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessRead {
-    /// When it was told, nanoseconds since boot; it happened before.
+    /// When it was reported, nanoseconds since boot; it happened before.
     pub boot_ns: u64,
     pub reader: u32,
     /// Who the reader is; `None` when it was gone before it could be asked.
@@ -124,7 +124,7 @@ impl ProcessReads {
         })
     }
 
-    /// Whether a read that was made for it was told.
+    /// Whether a read that was made for it was reported.
     pub fn fires(&self) -> bool {
         self.fires
     }
@@ -171,8 +171,8 @@ fn signal(fd: &OwnedFd) {
     let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
 }
 
-/// One read, as it was told.
-struct Told {
+/// One read, as it was reported.
+struct ReadEvent {
     boot_ns: u64,
     read: Read,
     identity: Option<Identity>,
@@ -182,13 +182,13 @@ struct Told {
 enum Victim {
     Is(u32),
     Gone,
-    /// All processes have to be looked at for it, and were a moment ago.
+    /// All processes have to be inspected for it, and were a moment ago.
     Later,
 }
 
 /// What may be spent.
 struct Budget {
-    /// Processor time of this thread when it was last looked at.
+    /// Processor time of this thread when it was last inspected.
     spent: Duration,
     at: Instant,
     credit: Duration,
@@ -243,7 +243,7 @@ impl Index {
             .is_none_or(|built| built.elapsed() >= INDEX_EVERY)
     }
 
-    /// Looks at all processes. Of those in namespaces that nobody listens to only the namespace is asked for.
+    /// Inspects all processes. Of those in namespaces that nobody listens to only the namespace is asked for.
     fn build(&mut self, wanted: &HashMap<u64, PathBuf>) {
         let wanted: HashSet<&PathBuf> = wanted.values().collect();
         self.processes.clear();
@@ -274,13 +274,13 @@ struct Listener {
     host: u64,
     /// Pid namespaces by the device of their procfs.
     namespaces: HashMap<u64, PathBuf>,
-    /// Pid namespaces that were met.
+    /// Pid namespaces that were seen.
     known: HashSet<PathBuf>,
     /// The host's number of a process, by the device of a procfs and its number there.
     translated: HashMap<(u64, u32), u32>,
     index: Index,
-    /// Reads whose process was not in the last look at all processes.
-    unresolved: Vec<Told>,
+    /// Reads whose process was not in the last inspection of all processes.
+    unresolved: Vec<ReadEvent>,
     read: mpsc::SyncSender<ProcessRead>,
     asked: mpsc::Receiver<u32>,
     ready: Arc<OwnedFd>,
@@ -334,14 +334,14 @@ impl Listener {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
         self.gone.fetch_add(drained.gone as u64, Ordering::Relaxed);
-        self.resolve(reads.into_iter().map(|(read, identity)| Told {
+        self.resolve(reads.into_iter().map(|(read, identity)| ReadEvent {
             boot_ns: now,
             read,
             identity,
         }));
     }
 
-    /// What has waited for a look at all processes, when there may be one.
+    /// What has waited for an inspection of all processes, when there may be one.
     fn resolve_late(&mut self) {
         if !self.unresolved.is_empty() && self.index.is_due() {
             let late = std::mem::take(&mut self.unresolved);
@@ -350,13 +350,13 @@ impl Listener {
         }
     }
 
-    fn resolve(&mut self, told: impl Iterator<Item = Told>) {
+    fn resolve(&mut self, events: impl Iterator<Item = ReadEvent>) {
         let (mut gone, mut any) = (0, false);
-        for told in told {
-            let victim = match self.victim(told.read, told.boot_ns) {
+        for event in events {
+            let victim = match self.victim(event.read, event.boot_ns) {
                 Victim::Is(victim) => victim,
                 Victim::Later if self.unresolved.len() < UNRESOLVED_MAX => {
-                    self.unresolved.push(told);
+                    self.unresolved.push(event);
                     continue;
                 }
                 Victim::Later | Victim::Gone => {
@@ -365,11 +365,11 @@ impl Listener {
                 }
             };
             let read = ProcessRead {
-                boot_ns: told.boot_ns,
-                reader: told.read.reader,
-                identity: told.identity,
+                boot_ns: event.boot_ns,
+                reader: event.read.reader,
+                identity: event.identity,
                 victim,
-                what: match told.read.file {
+                what: match event.read.file {
                     ProcFile::Environ => Taken::Environment,
                     ProcFile::Mem => Taken::Memory,
                 },
@@ -394,7 +394,7 @@ impl Listener {
             return;
         }
         if self.known.len() >= NAMESPACES_MAX && !self.make_room() {
-            // Reads in its procfs are not told: nobody listens to it.
+            // Reads in its procfs are not reported: nobody listens to it.
             self.missed.fetch_add(1, Ordering::Relaxed);
             return;
         }
@@ -423,7 +423,7 @@ impl Listener {
     }
 
     /// The process that was read, by the host's number. A thread stands for its process.
-    fn victim(&mut self, read: Read, told_ns: u64) -> Victim {
+    fn victim(&mut self, read: Read, event_ns: u64) -> Victim {
         if read.procfs == self.host {
             return field(read.target, "Tgid:").map_or(Victim::Gone, Victim::Is);
         }
@@ -447,7 +447,7 @@ impl Listener {
         };
         let Some(found) = found.filter(is_it) else {
             // It may have begun since.
-            let looked_after = self.index.built_ns > told_ns;
+            let looked_after = self.index.built_ns > event_ns;
             return if looked_after {
                 Victim::Gone
             } else {
@@ -487,7 +487,7 @@ mod tests {
     }
 
     #[test]
-    fn all_processes_are_looked_at_so_often_and_living_namespaces_are_kept() {
+    fn all_processes_are_inspected_so_often_and_living_namespaces_are_kept() {
         let Ok(group) = ProcReads::new() else { return };
         let (read, _reads) = mpsc::sync_channel(QUEUE);
         let (_unknown, asked) = mpsc::sync_channel(QUEUE);

@@ -1,9 +1,9 @@
 //! The way to the very file that was inspected.
 //!
-//! A path is a question to whoever may write to its directories: between the look into a file and its watch, or later, it
-//! may be made to lead to any other file of the host, and then every open of that one would be told as one of this. So
+//! A path is a question to whoever may write to its directories: between the inspect a file and its watch, or later, it
+//! may be made to lead to any other file of the host, and then every open of that one would be reported as one of this. So
 //! nothing is done to a path: the file is opened without a right to read it, below the root it was found in, compared with
-//! the one that was looked into, and used by its descriptor.
+//! the one that was inspected, and used by its descriptor.
 
 use super::proof;
 use keytrail_abi::FileId;
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn roots_of_processes_are_told_from_paths() {
+    fn roots_of_processes_are_distinguished_from_paths() {
         let parts = |path: &str| {
             let (root, below) = split(Path::new(path));
             (
@@ -175,18 +175,19 @@ mod tests {
         std::os::unix::fs::symlink("/etc/passwd", dir.path().join("link")).unwrap();
         let inside = open(&dir.path().join("etc/passwd")).unwrap().id;
         let root = dir.path().to_owned();
-        let (tell, told) = std::sync::mpsc::channel();
+        let (sender, received) = std::sync::mpsc::channel();
         let (end, ended) = std::sync::mpsc::channel::<()>();
         // A thread with a root of its own looks like a process in a container.
         let thread = std::thread::spawn(move || {
             // SAFETY: no pointers; the thread parts with the root that it shares.
             unsafe { rustix::thread::unshare_unsafe(rustix::thread::UnshareFlags::FS) }.unwrap();
             rustix::process::chroot(&root).unwrap();
-            tell.send(rustix::thread::gettid().as_raw_nonzero())
+            sender
+                .send(rustix::thread::gettid().as_raw_nonzero())
                 .unwrap();
             let _ = ended.recv();
         });
-        let tid = told.recv().unwrap();
+        let tid = received.recv().unwrap();
         let reached = open(Path::new(&format!("/proc/{tid}/root/link")));
         drop(end);
         thread.join().unwrap();

@@ -1,6 +1,6 @@
 //! Attached is not the same as firing: every hook is made to fire once, cheaply, and must tell the truth.
 
-use super::{FANOTIFY, RawRecord, Sensor, hooks, provoke, tls, watch};
+use super::{FANOTIFY, RawRecord, Sensor, activity, hooks, tls, watch};
 use keytrail_abi::{
     Connect, Exec, ExecChunk, FdWrite, Fork, Header, Kind, MessageSend, PROC_HOLDER, PROC_IGNORED,
     ProcState, ProcessAttach, SockSend, TlsWrite, records::target, state::watch as flags,
@@ -8,7 +8,7 @@ use keytrail_abi::{
 use keytrail_model::Signal;
 use keytrail_model::status::{FIRED, Refused};
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     mem::offset_of,
     net::{TcpListener, TcpStream, UdpSocket},
     os::{linux::net::SocketAddrExt as _, unix::net::UnixStream},
@@ -99,16 +99,25 @@ fn tgid(bytes: &[u8]) -> u32 {
     u32::from_ne_bytes(super::number(bytes, offset_of!(Header, tgid)))
 }
 
-fn canary(sensor: &mut Sensor) -> Result<(), String> {
-    hooks::run(&mut sensor.ebpf, "canary").map_err(|error| hooks::words(&error))?;
+/// Why the ring is not believed to carry records.
+#[derive(Debug, thiserror::Error)]
+enum CanaryError {
+    #[error("{}", hooks::words(.0))]
+    Run(#[from] io::Error),
+    #[error("the canary did not arrive")]
+    Lost,
+}
+
+fn canary(sensor: &mut Sensor) -> Result<(), CanaryError> {
+    hooks::run(&mut sensor.ebpf, "canary")?;
     if collect(sensor, &mut |record| kind(record.bytes) == Kind::CANARY) {
         Ok(())
     } else {
-        Err("the canary did not arrive".to_owned())
+        Err(CanaryError::Lost)
     }
 }
 
-/// What was told of a program that the test has started.
+/// What was reported about a program that the test has started.
 #[derive(Clone, Copy, Default)]
 struct Life {
     exec: bool,
@@ -121,7 +130,7 @@ struct Life {
 }
 
 impl Life {
-    /// Takes what a record tells of the program `pid`. `kernel_reads`: reads have a better hook than fanotify, whose records
+    /// Takes what a record reports the program `pid`. `kernel_reads`: reads have a better hook than fanotify, whose records
     /// would hide that it sees nothing.
     fn take(&mut self, record: &RawRecord<'_>, pid: u32, kernel_reads: bool) {
         let bytes = record.bytes;
@@ -208,7 +217,7 @@ fn lifecycle(sensor: &mut Sensor) -> [String; 6] {
         .env_clear()
         .env("KEYTRAIL_SELF_TEST", "1")
         .stdin(Stdio::null())
-        // A pipe, which is told at its exec.
+        // A pipe, which is reported at its exec.
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn();
@@ -297,7 +306,7 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
     const BYTES: &[u8] = b"keytrail self-test of messages";
     let me = std::process::id();
     let unix = (|| -> std::io::Result<Vec<u8>> {
-        let listener = provoke::listener()?;
+        let listener = activity::listener()?;
         let to = listener.local_addr()?;
         UnixStream::connect_addr(&to)?.write_all(BYTES)?;
         Ok(to.as_abstract_name().unwrap_or_default().to_vec())
@@ -321,12 +330,12 @@ fn messages(sensor: &mut Sensor) -> [String; 2] {
         }
         match kind(bytes) {
             Kind::UNIX_SEND => {
-                let told = bytes
+                let reported = bytes
                     .get(offset_of!(MessageSend, name) + 1..)
                     .unwrap_or_default();
                 let peer = number_at(bytes, offset_of!(MessageSend, peer_tgid));
                 unix_seen[0] = true;
-                unix_seen[1] |= told.starts_with(name) && peer == me.to_ne_bytes();
+                unix_seen[1] |= reported.starts_with(name) && peer == me.to_ne_bytes();
             }
             Kind::UDP_SEND => {
                 let ends = offset_of!(MessageSend, ends);
@@ -403,8 +412,8 @@ fn system_calls(sensor: &mut Sensor) -> [String; 2] {
     let me = std::process::id();
     let read_back = std::io::pipe().and_then(|(mut reader, mut writer)| {
         writer.write_all(BYTES)?;
-        let read = provoke::memory();
-        // The next call of this thread, upon which the one before is told.
+        let read = activity::memory();
+        // The next call of this thread, upon which the one before is reported.
         reader.read_exact(&mut [0; BYTES.len()])?;
         Ok(read)
     });

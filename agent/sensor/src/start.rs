@@ -81,7 +81,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     );
 
     attach_signals(&mut ebpf, &fields, &absent, options, &mut status);
-    let calls = tells_tmpfs(&mut ebpf, &mut maps, &fields, &status);
+    let calls = reports_tmpfs(&mut ebpf, &mut maps, &fields, &status);
     let fanotify = open_fanotify(&mut status, calls);
     let watcher = Watcher::new(fanotify.as_ref(), kernel_ids::Learner::new(&maps));
     let process_reads = listen_to_procfs(&mut status);
@@ -124,24 +124,12 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
 
 /// What serves each signal, for the records that do not say it themselves.
 fn hook_names(status: &SensorStatus) -> HookNames {
-    let mut names = HookNames::default();
-    for report in &status.signals {
-        let hook = report.hook.clone();
-        match report.signal {
-            Name::Exec => names.exec = hook,
-            Name::Fork => names.fork = hook,
-            Name::Exit => names.exit = hook,
-            Name::Connect => names.connect = hook,
-            Name::TcpSend => names.send = hook,
-            Name::UnixSend => names.unix = hook,
-            Name::UdpSend => names.udp = hook,
-            Name::FdWrite => names.write = hook,
-            Name::ProcessAttach => names.attach = hook,
-            Name::Answer => names.answer = hook,
-            _ => {}
-        }
-    }
-    names
+    std::array::from_fn(|kind| {
+        hooks::signal_of(kind as u16)
+            .and_then(|signal| status.signals.iter().find(|report| report.signal == signal))
+            .map(|report| report.hook.clone())
+            .unwrap_or_default()
+    })
 }
 
 /// Says of signals what their hooks do not see.
@@ -169,7 +157,7 @@ fn note_limits(status: &mut SensorStatus) {
 
 /// From here on the sensor looks after itself.
 fn begin_checks(sensor: &mut Sensor, checks: &Checks) {
-    if checks.every.is_zero() || !checks.can_provoke {
+    if checks.every.is_zero() || !checks.can_exercise {
         return;
     }
     // Files are another matter: the file of the trials may lie where a hook does not see.
@@ -190,7 +178,7 @@ fn begin_checks(sensor: &mut Sensor, checks: &Checks) {
     );
     match trials {
         Ok(trials) => sensor.trials = Some(trials),
-        Err(error) => tracing::error!(%error, "hooks are not provoked while the agent runs"),
+        Err(error) => tracing::error!(%error, "hooks are not exercised while the agent runs"),
     }
     match Foreign::start(checks.every) {
         Ok(foreign) => sensor.foreign = Some(foreign),
@@ -261,7 +249,7 @@ fn prove(
 /// Now, while there are descriptors: that the ring is overwritten must not depend on there being one later.
 fn load_wipers(ebpf: &mut Ebpf) {
     for ring in [rings::MAIN, rings::PAYLOADS] {
-        for step in [Step::Leap, Step::Zero] {
+        for step in [Step::Skip, Step::Zero] {
             if let Err(error) = loaded(ebpf, step.program(ring)) {
                 tracing::error!(%error, "the rings will not be overwritten");
             }
@@ -500,8 +488,8 @@ fn attach_candidate(
     Ok((names.join(" + "), refused))
 }
 
-/// Has reads on tmpfs told by the system calls, where they are hooked and no better hook sees those reads.
-fn tells_tmpfs(
+/// Has reads on tmpfs reported by the system calls, where they are hooked and no better hook sees those reads.
+fn reports_tmpfs(
     ebpf: &mut Ebpf,
     maps: &mut Maps,
     fields: &btf::Fields,
@@ -510,11 +498,11 @@ fn tells_tmpfs(
     let hooks_calls = status
         .signal(Name::FdWrite)
         .is_some_and(|report| !report.hook.is_empty() && report.tier == Some(Tier::Base));
-    let is_told = status
+    let is_reported = status
         .signal(Name::FileRead)
         .is_some_and(|report| report.tier == Some(Tier::Fentry));
     hooks_calls
-        && !is_told
+        && !is_reported
         && fields.missing(&hooks::TMPFS_READ).is_empty()
         && fields.get(f::HAS_TASK_REGS) == Some(1)
         && kernel_ids::tmpfs(ebpf, maps)

@@ -2,7 +2,8 @@
 //! not show up has stopped firing. Only what has fired in such a trial before can be missed in one, and only twice in a
 //! row; a trial in which records were lost counts for nothing.
 
-use super::provoke::{SESSION, done};
+use super::activity::{SESSION, done};
+use super::hooks;
 use keytrail_abi::{Exec, Fork, Header, Kind, TlsWrite};
 use keytrail_host::clock::both;
 use keytrail_model::Signal;
@@ -108,15 +109,15 @@ impl Trials {
     pub fn start(options: TrialOptions, fired: &[Signal]) -> std::io::Result<Self> {
         let (now_ns, wall_ns) = both();
         let (ask, asked) = mpsc::sync_channel(1);
-        let (tell, news) = mpsc::channel();
+        let (sender, news) = mpsc::channel();
         let file = options.file.clone();
         thread::Builder::new()
             .name("self-test".into())
             .spawn(move || {
                 keytrail_host::priority::lower_this_thread();
                 while asked.recv().is_ok() {
-                    let status = run(file.as_deref(), &tell);
-                    if tell.send(News::Ended(status)).is_err() {
+                    let status = run(file.as_deref(), &sender);
+                    if sender.send(News::Ended(status)).is_err() {
                         return;
                     }
                 }
@@ -143,14 +144,14 @@ impl Trials {
 
     /// A record passes by; true: it is of the trial and of nobody else's interest.
     #[inline]
-    pub fn sees(&mut self, bytes: &[u8], is_told_by_fanotify: bool) -> bool {
+    pub fn sees(&mut self, bytes: &[u8], is_from_fanotify: bool) -> bool {
         match &mut self.trial {
             None => false,
-            Some(trial) => trial.sees(bytes, is_told_by_fanotify),
+            Some(trial) => trial.sees(bytes, is_from_fanotify),
         }
     }
 
-    /// This signal cannot be provoked here.
+    /// This signal cannot be exercised here.
     pub fn forget(&mut self, signal: Signal) {
         self.judge.signals.remove(&signal);
     }
@@ -192,7 +193,7 @@ impl Trials {
             }
             Err(TryRecvError::Empty) => {}
             Err(TryRecvError::Disconnected) => {
-                // The thread is gone: nothing more comes of it, which is told in the end.
+                // The thread is gone: nothing more comes of it, which is reported in the end.
                 self.trial = None;
                 self.verdicts.none();
                 return None;
@@ -242,26 +243,26 @@ struct Verdicts {
     missed: u32,
     /// The last one.
     since_wall_ns: u64,
-    is_told: bool,
+    is_reported: bool,
     news: Option<Untried>,
 }
 
 impl Verdicts {
     fn one(&mut self, wall_ns: u64) {
-        if std::mem::take(&mut self.is_told) {
-            self.tell(true);
+        if std::mem::take(&mut self.is_reported) {
+            self.report(true);
         }
         (self.missed, self.since_wall_ns) = (0, wall_ns);
     }
 
     fn none(&mut self) {
         self.missed = self.missed.saturating_add(1);
-        if self.missed >= UNJUDGED && !std::mem::replace(&mut self.is_told, true) {
-            self.tell(false);
+        if self.missed >= UNJUDGED && !std::mem::replace(&mut self.is_reported, true) {
+            self.report(false);
         }
     }
 
-    fn tell(&mut self, is_over: bool) {
+    fn report(&mut self, is_over: bool) {
         self.news = Some(Untried {
             trials: self.missed,
             since_wall_ns: self.since_wall_ns,
@@ -271,16 +272,16 @@ impl Verdicts {
 }
 
 /// Starts a process and waits for its end.
-fn run(file: Option<&Path>, tell: &mpsc::Sender<News>) -> Option<u8> {
+fn run(file: Option<&Path>, sender: &mpsc::Sender<News>) -> Option<u8> {
     if let Some(file) = file.filter(|file| !file.exists()) {
         // One that cannot be made is not read, and nothing is missed.
         let _ = make(file);
     }
     let mut child = Command::new("/proc/self/exe")
-        .arg("provoke")
+        .arg("self-test-activity")
         .args(file)
         .env_clear()
-        // A pipe, which is told at its exec.
+        // A pipe, which is reported at its exec.
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -288,7 +289,7 @@ fn run(file: Option<&Path>, tell: &mpsc::Sender<News>) -> Option<u8> {
         .ok()?;
     if let Some(go) = child.stdin.take() {
         // Without a receiver it is closed, and the process ends.
-        let _ = tell.send(News::Started(child.id(), go));
+        let _ = sender.send(News::Started(child.id(), go));
     }
     let status = child.wait().ok()?.code()?;
     u8::try_from(status).ok()
@@ -336,14 +337,14 @@ impl Trial {
         self.ended_ns.is_none() && now_ns.saturating_sub(self.begun_ns) > GIVEN_UP_NS
     }
 
-    fn sees(&mut self, bytes: &[u8], is_told_by_fanotify: bool) -> bool {
+    fn sees(&mut self, bytes: &[u8], is_from_fanotify: bool) -> bool {
         let word = |at| u32::from_ne_bytes(super::number(bytes, at));
         let kind = u16::from_ne_bytes(super::number(bytes, offset_of!(Header, kind)));
         let tgid = word(offset_of!(Header, tgid));
         // The record of its end may be lost. But it was waited for, and whoever does something later is another. (What
-        // fanotify tells has the time at which it was read.)
+        // fanotify reports has the time at which it was read.)
         let boot_ns = u64::from_ne_bytes(super::number(bytes, offset_of!(Header, boot_ns)));
-        if !is_told_by_fanotify && self.ended_ns.is_some_and(|ended_ns| boot_ns > ended_ns) {
+        if !is_from_fanotify && self.ended_ns.is_some_and(|ended_ns| boot_ns > ended_ns) {
             return false;
         }
         let (of, signal) = match kind {
@@ -351,18 +352,10 @@ impl Trial {
             Kind::EXEC if word(offset_of!(Exec, parent_tgid)) == std::process::id() => {
                 (tgid, Signal::Exec)
             }
-            Kind::PIPES => (tgid, Signal::Pipes),
-            Kind::EXIT => (tgid, Signal::Exit),
-            Kind::FILE_OPEN => (tgid, Signal::FileOpen),
+            Kind::EXEC | Kind::EXEC_CHUNK => return false,
             // The queue has reads that the better hook may not see.
-            Kind::FILE_READ if is_told_by_fanotify => return self.is_its(tgid),
-            Kind::FILE_READ => (tgid, Signal::FileRead),
-            Kind::CONNECT => (tgid, Signal::Connect),
-            Kind::SOCK_SEND => (tgid, Signal::TcpSend),
-            Kind::UNIX_SEND => (tgid, Signal::UnixSend),
-            Kind::UDP_SEND => (tgid, Signal::UdpSend),
-            Kind::FD_WRITE => (tgid, Signal::FdWrite),
-            Kind::PROCESS_ATTACH => (tgid, Signal::ProcessAttach),
+            Kind::FILE_READ if is_from_fanotify => return self.is_its(tgid),
+            Kind::FILE_NEW | Kind::FD_TARGET => return self.is_its(tgid),
             Kind::TLS_WRITE => {
                 let session = super::number(bytes, offset_of!(TlsWrite, tls_session));
                 if u64::from_ne_bytes(session) != SESSION {
@@ -370,8 +363,10 @@ impl Trial {
                 }
                 (tgid, Signal::TlsWrite)
             }
-            Kind::FILE_NEW | Kind::FD_TARGET => return self.is_its(tgid),
-            _ => return false,
+            kind => match hooks::signal_of(kind) {
+                Some(signal) => (tgid, signal),
+                None => return false,
+            },
         };
         let is_life = matches!(
             signal,
@@ -468,7 +463,7 @@ mod tests {
     const ALL: [Signal; 2] = [Signal::Connect, Signal::FileOpen];
 
     #[test]
-    fn what_stops_is_told_once_and_once_when_it_is_back() {
+    fn what_stops_is_reported_once_and_once_when_it_is_back() {
         let mut judge = Judge::default();
         assert_eq!(judge.judge(&ALL, &ALL, 1), (vec![], false));
         assert_eq!(judge.judge(&ALL, &ALL, 2), (vec![], false));
@@ -489,7 +484,7 @@ mod tests {
     }
 
     #[test]
-    fn trials_that_come_to_nothing_are_told_once_until_one_does() {
+    fn trials_that_come_to_nothing_are_reported_once_until_one_does() {
         let mut verdicts = Verdicts::default();
         verdicts.one(7);
         for _ in 1..UNJUDGED {
@@ -497,16 +492,16 @@ mod tests {
             assert_eq!(verdicts.news, None);
         }
         verdicts.none();
-        let told = |trials, is_over| Untried {
+        let reported = |trials, is_over| Untried {
             trials,
             since_wall_ns: 7,
             is_over,
         };
-        assert_eq!(verdicts.news.take(), Some(told(UNJUDGED, false)));
+        assert_eq!(verdicts.news.take(), Some(reported(UNJUDGED, false)));
         verdicts.none();
         assert_eq!(verdicts.news, None);
         verdicts.one(9);
-        assert_eq!(verdicts.news.take(), Some(told(UNJUDGED + 1, true)));
+        assert_eq!(verdicts.news.take(), Some(reported(UNJUDGED + 1, true)));
         verdicts.none();
         verdicts.one(11);
         assert_eq!(verdicts.news, None);
@@ -515,7 +510,7 @@ mod tests {
     /// Trials whose thread does what the test has it say.
     fn by_hand() -> (Trials, Receiver<()>, mpsc::Sender<News>) {
         let (ask, asked) = mpsc::sync_channel(1);
-        let (tell, news) = mpsc::channel();
+        let (sender, news) = mpsc::channel();
         let trials = Trials {
             options: TrialOptions {
                 interval_ns: 1,
@@ -528,12 +523,12 @@ mod tests {
             judge: Judge::default(),
             verdicts: Verdicts::default(),
         };
-        (trials, asked, tell)
+        (trials, asked, sender)
     }
 
     #[test]
     fn a_trial_without_an_end_is_left_behind() {
-        let (mut trials, asked, tell) = by_hand();
+        let (mut trials, asked, sender) = by_hand();
         let mut now = 1;
         for n in 1..=UNJUDGED {
             assert!(trials.step(now, 0).is_none());
@@ -545,11 +540,11 @@ mod tests {
             assert_eq!(trials.untried().is_some(), n == UNJUDGED);
         }
         // What the thread says late is of no trial.
-        tell.send(News::Ended(Some(done::TCP))).unwrap();
+        sender.send(News::Ended(Some(done::TCP))).unwrap();
         trials.step(now, 0);
         assert!(trials.step(now + 2 * ARRIVAL_NS, 0).is_none());
         assert!(trials.trial.is_some());
-        tell.send(News::Ended(Some(done::TCP))).unwrap();
+        sender.send(News::Ended(Some(done::TCP))).unwrap();
         now += 3 * ARRIVAL_NS;
         trials.step(now, 0);
         let over = trials.step(now + 2 * ARRIVAL_NS, 5);

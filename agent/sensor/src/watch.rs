@@ -73,7 +73,7 @@ impl Watches {
     }
 
     /// Adds or changes a watch: at once for who reads the very inode that was inspected, whatever lies at `path`. What has
-    /// to be asked there comes with an answer of the watcher's; until then every version is told like a file not seen before.
+    /// to be asked there comes with an answer of the watcher's; until then every version is reported like a file not seen before.
     ///
     /// # Errors
     /// When the kernel's table is full.
@@ -194,7 +194,7 @@ impl Watches {
         let Ok(fanotify) = fanotify.try_clone() else {
             return;
         };
-        // Without a thread they stay off, which is told.
+        // Without a thread they stay off, which is reported.
         let _ = thread::Builder::new()
             .name("mark-again".into())
             .spawn(move || {
@@ -237,17 +237,17 @@ impl Watches {
                 tgid: touch.pid,
                 access,
             };
-            let is_told = |maps: &Maps, key| {
+            let is_reported = |maps: &Maps, key| {
                 maps.read_seen(key).is_some_and(|seen| {
                     start_ticks == 0 || seen == 0 || seen / keytrail_model::TICK_NS == start_ticks
                 })
             };
-            // The kernel side looks at the call, and tells of it when it has seen what came of it.
-            if how == access::READ && is_told(maps, key(access::CALL)) {
+            // The kernel side inspects the call, and reports it when it has seen what came of it.
+            if how == access::READ && is_reported(maps, key(access::CALL)) {
                 continue;
             }
             let key = key(if how == access::OPEN { access::OPEN } else { 0 });
-            if is_told(maps, key) {
+            if is_reported(maps, key) {
                 continue;
             }
             maps.set_read_seen(key, start_ticks.saturating_mul(keytrail_model::TICK_NS));

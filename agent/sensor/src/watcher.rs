@@ -185,7 +185,7 @@ impl Watcher {
         shared.arrived.notify_all();
     }
 
-    /// Begins a thread where there may be one; where there is none, what waits for it is told.
+    /// Begins a thread where there may be one; where there is none, what waits for it is reported.
     fn start(&self, queue: &mut Queue) {
         queue.generation += 1;
         let generation = queue.generation;

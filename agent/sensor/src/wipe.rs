@@ -1,25 +1,25 @@
 //! Overwriting what a consumed ring still holds.
 //!
-//! User space cannot write the data pages. The kernel side writes them when it makes records, so a lap of slots that
-//! are made only to be thrown away leads round the ring. Slots over what was written since the last lap are filled with
-//! zeros; over the rest, which holds nothing any more, the lap leaps, and so costs what was written and not the whole
+//! User space cannot write the data pages. The kernel side writes them when it makes records, so a pass of slots that
+//! are made only to be thrown away leads round the ring. Slots over what was written since the last pass are filled with
+//! zeros; over the rest, which holds nothing any more, the pass skips, and so costs what was written and not the whole
 //! ring.
 
 use super::ring;
-use keytrail_abi::state::{LEAP_SLOT, WIPE_SLOT};
+use keytrail_abi::state::{SKIP_SLOT, WIPE_SLOT};
 
 /// A slot and its header in the ring.
 const HEADER: u64 = 8;
 const WIPED: u64 = WIPE_SLOT as u64 + HEADER;
-const LEAP: u64 = LEAP_SLOT as u64 + HEADER;
-/// Records that other processors may make between the decision to leap and the leap, in bytes.
-const MARGIN: u64 = LEAP;
+const SKIP: u64 = SKIP_SLOT as u64 + HEADER;
+/// Records that other processors may make between the decision to skip and the skip, in bytes.
+const MARGIN: u64 = SKIP;
 
-/// How the next piece of a lap is passed.
+/// How the next piece of a pass is passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing is there.
-    Leap,
+    Skip,
     Zero,
 }
 
@@ -27,16 +27,16 @@ impl Step {
     /// The program that does it in this ring.
     pub fn program(self, ring: usize) -> &'static str {
         match (self, ring) {
-            (Self::Leap, ring::PAYLOADS) => "leap_payloads",
+            (Self::Skip, ring::PAYLOADS) => "skip_payloads",
             (Self::Zero, ring::PAYLOADS) => "wipe_payloads",
-            (Self::Leap, _) => "leap_ring",
+            (Self::Skip, _) => "skip_ring",
             (Self::Zero, _) => "wipe_ring",
         }
     }
 
     fn bytes(self) -> u64 {
         match self {
-            Self::Leap => LEAP,
+            Self::Skip => SKIP,
             Self::Zero => WIPED,
         }
     }
@@ -49,20 +49,20 @@ pub struct Wiped {
     below: u64,
 }
 
-/// A lap on its way.
+/// A pass on its way.
 #[derive(Debug)]
-pub struct Lap {
+pub struct Pass {
     size: u64,
     from: u64,
-    /// Bytes of slots that were made only for the lap.
+    /// Bytes of slots that were made only for the pass.
     own: u64,
     below: u64,
 }
 
 impl Wiped {
-    /// Begins a lap at the producer's position `from` of a ring of `size` bytes.
-    pub fn lap(&self, size: u64, from: u64) -> Lap {
-        Lap {
+    /// Begins a pass at the producer's position `from` of a ring of `size` bytes.
+    pub fn pass(&self, size: u64, from: u64) -> Pass {
+        Pass {
             size,
             from,
             own: 0,
@@ -70,27 +70,27 @@ impl Wiped {
         }
     }
 
-    /// Ends a lap with the producer at `at`.
-    pub fn end(&mut self, lap: &Lap, at: u64) {
-        // Where nobody else has written, the lap itself left nothing either.
-        self.below = if at - lap.from == lap.own {
+    /// Ends a pass with the producer at `at`.
+    pub fn end(&mut self, pass: &Pass, at: u64) {
+        // Where nobody else has written, the pass itself left nothing either.
+        self.below = if at - pass.from == pass.own {
             at
         } else {
-            lap.from
+            pass.from
         };
     }
 }
 
-impl Lap {
+impl Pass {
     pub fn done(&self, at: u64) -> bool {
         at - self.from >= self.size
     }
 
     /// How to go on with the producer at `at`.
     pub fn step(&self, at: u64) -> Step {
-        // What is at this place now was written a lap earlier.
-        if at + LEAP + MARGIN <= self.below + self.size {
-            Step::Leap
+        // What is at this place now was written a pass earlier.
+        if at + SKIP + MARGIN <= self.below + self.size {
+            Step::Skip
         } else {
             Step::Zero
         }
@@ -99,9 +99,9 @@ impl Lap {
     /// Takes note of a step that led from `before` to `after`.
     pub fn took(&mut self, step: Step, before: u64, after: u64) {
         self.own += step.bytes();
-        if step == Step::Leap && after - before > LEAP + MARGIN {
-            // Others wrote so much in between that the leap may have gone over what is to be overwritten: once more
-            // round, without leaps.
+        if step == Step::Skip && after - before > SKIP + MARGIN {
+            // Others wrote so much in between that the skip may have gone over what is to be overwritten: once more
+            // round, without skips.
             self.below = 0;
             self.from = after;
             self.own = 0;
@@ -115,28 +115,28 @@ mod tests {
 
     const SIZE: u64 = 8 << 20;
 
-    /// Drives a lap over a model of the ring, in which `others` write beside it; returns the steps.
+    /// Drives a pass over a model of the ring, in which `others` write beside it; returns the steps.
     fn drive(
         wiped: &mut Wiped,
         ring: &mut [u8],
         at: &mut u64,
         others: &mut dyn FnMut(&mut [u8], &mut u64),
     ) -> usize {
-        let mut lap = wiped.lap(SIZE, *at);
+        let mut pass = wiped.pass(SIZE, *at);
         let mut steps = 0;
-        while !lap.done(*at) {
+        while !pass.done(*at) {
             let before = *at;
-            let step = lap.step(before);
+            let step = pass.step(before);
             others(ring, at);
             if step == Step::Zero {
                 fill(ring, *at, WIPED, 0);
             }
             *at += step.bytes();
-            lap.took(step, before, *at);
+            pass.took(step, before, *at);
             steps += 1;
-            assert!(steps < 2_000, "a lap without end");
+            assert!(steps < 2_000, "a pass without end");
         }
-        wiped.end(&lap, *at);
+        wiped.end(&pass, *at);
         steps
     }
 
@@ -182,10 +182,10 @@ mod tests {
         fill(&mut ring, at, 5_000, 7);
         at += 5_000;
         let mut zeroed = 0;
-        let lap = wiped.lap(SIZE, at);
+        let pass = wiped.pass(SIZE, at);
         let mut x = at;
-        while !lap.done(x) {
-            let step = lap.step(x);
+        while !pass.done(x) {
+            let step = pass.step(x);
             zeroed += if step == Step::Zero { WIPED } else { 0 };
             x += step.bytes();
         }
@@ -200,7 +200,7 @@ mod tests {
         let mut ring = vec![0u8; SIZE as usize];
         let (mut wiped, mut at) = (Wiped::default(), 0u64);
         // Some, and more than the margin at once.
-        for burst in [3_000u64, MARGIN + LEAP + 8] {
+        for burst in [3_000u64, MARGIN + SKIP + 8] {
             fill(&mut ring, at, 9_000, 7);
             at += 9_000;
             let mut n = 0;

@@ -40,7 +40,7 @@ mod rings;
 fn every_signal_has_a_hook_that_fires() {
     let host = host!();
     for report in &host.sensor.status().signals {
-        if report.hook.is_empty() && !messages::are_told(report.signal, None) {
+        if report.hook.is_empty() && !messages::are_reported(report.signal, None) {
             assert!(!report.refused.is_empty(), "{report:?}");
             continue;
         }
@@ -65,7 +65,7 @@ fn the_base_tier_can_be_asked_for() {
     };
     let sensor = Sensor::open(&options).unwrap();
     for report in &sensor.status().signals {
-        if report.tier.is_none() && !messages::are_told(report.signal, Some(Tier::Base)) {
+        if report.tier.is_none() && !messages::are_reported(report.signal, Some(Tier::Base)) {
             continue;
         }
         assert_eq!(report.tier, Some(Tier::Base), "{report:?}");
@@ -91,12 +91,12 @@ fn cat_is_one_read_and_looking_is_none() {
     ] {
         let mut command = Command::new(looking[0]);
         let pid = host.run(command.args(&looking[1..]));
-        let seen = host.settle();
+        let seen = host.drain_all();
         assert_eq!(seen.reads(pid).len(), 0, "{looking:?}");
         assert_eq!(seen.of(pid, Kind::FILE_OPEN).len(), 0, "{looking:?}");
     }
     let pid = host.run(Command::new("cat").arg(&path));
-    let seen = host.settle();
+    let seen = host.drain_all();
     let reads = seen.reads(pid);
     assert_eq!(reads.len(), 1, "{reads:?}");
     assert_eq!(reads[0].size, 7);
@@ -106,7 +106,7 @@ fn cat_is_one_read_and_looking_is_none() {
     // Another process, another record; the same process twice is one.
     let twice = format!("cat {path} {path}; :");
     let pid = host.run(Command::new("sh").args(["-c", &twice]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     let cat = seen.child_of(pid).unwrap();
     assert_eq!(seen.reads(cat).len(), 1);
     assert_eq!(seen.reads(pid).len(), 0);
@@ -115,7 +115,7 @@ fn cat_is_one_read_and_looking_is_none() {
         "import os,time\nf={path:?}\nopen(f).read()\ntime.sleep(0.02)\nos.chmod(f,0o600)\nopen(f).read()"
     );
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
-    assert_eq!(host.settle().reads(pid).len(), 2);
+    assert_eq!(host.drain_all().reads(pid).len(), 2);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn reads_that_no_tracepoint_shows() {
     shm.write_all(b"secret\n").unwrap();
     host.watch(shm.path());
     let pid = host.run(Command::new("cat").arg(shm.path()));
-    let seen = host.settle();
+    let seen = host.drain_all();
     assert_eq!(seen.reads(pid).len(), 1);
     // Direct I/O.
     let file = host.secret_on_disk(&[b'x'; 8192]);
@@ -139,7 +139,7 @@ fn reads_that_no_tracepoint_shows() {
                 .arg(input)
                 .args(["of=/dev/null", "iflag=direct", "bs=4096"]),
         );
-    let seen = host.settle();
+    let seen = host.drain_all();
     assert_eq!(seen.reads(pid).len(), 1);
     assert_eq!(
         seen.hook_of(pid, Kind::FILE_READ).as_deref(),
@@ -157,7 +157,7 @@ fn a_read_in_an_overlay_is_known_at_once() {
     host.watch(&path);
     let script = format!("cat {} {}", path.display(), overlay.path("other").display());
     let pid = host.run(Command::new("sh").args(["-c", &script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     let reader = seen.child_of(pid).unwrap_or(pid);
     let reads = seen.reads(reader);
     assert_eq!(reads.len(), 1, "{reads:?}");
@@ -180,12 +180,12 @@ fn a_read_in_an_overlay_is_known_at_once() {
     host.sensor
         .unwatch(keytrail_sensor::file_id(&path).unwrap());
     let pid = host.run(Command::new("cat").arg(&path));
-    assert_eq!(host.settle().reads(pid).len(), 0);
+    assert_eq!(host.drain_all().reads(pid).len(), 0);
 }
 
 /// Whose number a call names is up to the caller: all numbers there are would fill the ring.
 #[test]
-fn one_program_s_calls_are_told_so_many_times_a_second() {
+fn one_program_s_calls_are_reported_so_many_times_a_second() {
     let mut host = host!();
     let attach = keytrail_model::Signal::ProcessAttach;
     let has_hook = |report: &keytrail_sensor::SignalReport| !report.hook.is_empty();
@@ -202,11 +202,11 @@ fn one_program_s_calls_are_told_so_many_times_a_second() {
     let began = std::time::Instant::now();
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", script]));
     let windows = began.elapsed().as_secs() as usize + 2;
-    let seen = host.settle();
-    let told = seen.of(pid, Kind::PROCESS_ATTACH).len();
+    let seen = host.drain_all();
+    let reported = seen.of(pid, Kind::PROCESS_ATTACH).len();
     assert!(
-        told > 0 && told <= 33 * windows,
-        "{told} in {windows} windows"
+        reported > 0 && reported <= 33 * windows,
+        "{reported} in {windows} windows"
     );
     let passed: u64 = host
         .sensor
@@ -220,7 +220,7 @@ fn one_program_s_calls_are_told_so_many_times_a_second() {
 
 /// Whoever let a file be inspected may put a link to any other file in its place.
 #[test]
-fn what_took_the_place_of_an_inspected_file_is_not_told_as_that_file() {
+fn what_took_the_place_of_an_inspected_file_is_not_reported_as_that_file() {
     let mut host = host!();
     let dir = tempfile::tempdir_in(host::on_disk()).unwrap();
     let (path, victim) = (dir.path().join("env"), dir.path().join("libc"));
@@ -238,19 +238,19 @@ fn what_took_the_place_of_an_inspected_file_is_not_told_as_that_file() {
         .collect();
     assert_eq!(kinds, [std::io::ErrorKind::NotFound]);
     let pid = host.run(Command::new("cat").arg(&victim));
-    let seen = host.settle();
-    let told: Vec<u64> = [Kind::FILE_OPEN, Kind::FILE_READ]
+    let seen = host.drain_all();
+    let reported: Vec<u64> = [Kind::FILE_OPEN, Kind::FILE_READ]
         .into_iter()
         .flat_map(|kind| seen.of(pid, kind))
         .map(|bytes| host::read::<keytrail_abi::FileAccess>(bytes).file.ino)
         .collect();
-    assert!(told.is_empty(), "{told:?}");
-    // The file itself is told wherever it was moved to: it is the inode that was inspected.
+    assert!(reported.is_empty(), "{reported:?}");
+    // The file itself is reported wherever it was moved to: it is the inode that was inspected.
     std::fs::remove_file(&path).unwrap();
     std::fs::rename(dir.path().join("kept"), &path).unwrap();
     host.watch(&path);
     let pid = host.run(Command::new("cat").arg(&path));
-    assert_eq!(host.settle().reads(pid).len(), 1);
+    assert_eq!(host.drain_all().reads(pid).len(), 1);
     // Nor is a mark taken off or put on where another file lies by now.
     std::fs::rename(&path, dir.path().join("kept")).unwrap();
     std::os::unix::fs::symlink(&victim, &path).unwrap();
@@ -278,15 +278,15 @@ fn a_mapping_is_a_read_once_it_is_touched() {
     let run = |host: &mut Host, rest: &str| {
         let script = map_script(path, rest);
         let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
-        let seen = host.settle();
+        let seen = host.drain_all();
         assert!(seen.finished(pid), "{rest}");
         (seen.reads(pid), seen.hook_of(pid, Kind::FILE_READ))
     };
     let (reads, hook) = run(&mut host, &(map(1) + touch));
     assert_eq!(reads.len(), 1);
     let hook = hook.unwrap();
-    if !host.tells_faults() {
-        // Older kernels tell of the mapping, not of its use.
+    if !host.reports_faults() {
+        // Older kernels report the mapping, not of its use.
         assert_eq!(reads[0].access, access::MAPPED);
         assert_eq!(hook, "fexit:security_mmap_file");
         return;
@@ -303,7 +303,7 @@ fn a_mapping_is_a_read_once_it_is_touched() {
 }
 
 #[test]
-fn a_mapping_on_tmpfs_is_told_when_it_is_made() {
+fn a_mapping_on_tmpfs_is_reported_when_it_is_made() {
     let mut host = host!();
     if host.expect_tier("base", "fentry") == Some("base") {
         eprintln!("not tried: the base tier does not see mappings of tmpfs");
@@ -317,7 +317,7 @@ fn a_mapping_on_tmpfs_is_told_when_it_is_made() {
         "assert libc.mmap(None,8192,1,2,f,0)",
     );
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
-    let reads = host.settle().reads(pid);
+    let reads = host.drain_all().reads(pid);
     assert_eq!(reads.len(), 1);
     assert_eq!(reads[0].access, access::MAPPED);
 }
@@ -330,11 +330,11 @@ fn a_read_of_nothing_is_none() {
     let mut run = |script: &str| {
         let script = format!("import os\nf=os.open({path:?},os.O_RDONLY)\n{script}");
         let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
-        let seen = host.settle();
+        let seen = host.drain_all();
         assert!(seen.finished(pid), "{script}");
         (seen.reads(pid).len(), host.knows_registers())
     };
-    // Not readv: fanotify tells of that one even at the end.
+    // Not readv: fanotify reports that one even at the end.
     for nothing in [
         "assert os.read(f,0)==b''",
         "os.lseek(f,0,2)\nassert os.read(f,100)==b''",
@@ -364,7 +364,7 @@ fn an_executed_program_reads_anew() {
     let watched = host.secret_on_disk(b"secret-of-17-byte");
     let directory = tempfile::tempdir_in(host::on_disk()).unwrap();
     let fresh = directory.path().join("fresh");
-    fs::write(&fresh, "nobody has looked at this file yet").unwrap();
+    fs::write(&fresh, "nobody has inspected this file yet").unwrap();
     let watched = watched.path().to_str().unwrap();
     let fresh = fresh.to_str().unwrap();
     // The shell itself reads, twice; then the same process is another program.
@@ -372,7 +372,7 @@ fn an_executed_program_reads_anew() {
         "for n in 1 2; do read -r a < {watched}; read -r a < {fresh}; done; exec cat {watched} {fresh}"
     );
     let pid = host.run(Command::new("sh").args(["-c", &script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     assert_eq!(seen.execs(pid).len(), 2);
     let comms: Vec<_> = seen
         .reads(pid)
@@ -405,7 +405,7 @@ fn an_executed_program_reads_anew() {
 
 /// What names are remembered under: equal for the same place, different for any other, and what user space can check.
 #[test]
-fn places_are_told_apart() {
+fn places_are_distinguished() {
     use keytrail_ingest::cgroups::Hierarchies;
     use std::os::unix::fs::MetadataExt as _;
     let mut host = host!();
@@ -413,7 +413,7 @@ fn places_are_told_apart() {
     let mut run = |program: &std::path::Path, dir: &std::path::Path| {
         for _ in 0..3 {
             let pid = host.run(Command::new(program).current_dir(dir));
-            if let Some(exec) = host.settle().exec(pid) {
+            if let Some(exec) = host.drain_all().exec(pid) {
                 return exec.record;
             }
             // Beside the sensors of all other tests a record may find no room, and then it is counted.
@@ -477,7 +477,7 @@ fn the_environment_is_captured_whole() {
             .env("VALUE", &value)
             .env("LAST", "2");
         let pid = host.run(&mut command);
-        let seen = host.settle();
+        let seen = host.drain_all();
         let exec = seen.exec(pid).unwrap();
         assert_eq!(exec.area(AREA_ARGV), b"/bin/sh\0-c\0true\0");
         let environment = exec.area(AREA_ENV);
@@ -508,7 +508,7 @@ fn a_huge_environment_is_cut_and_says_so() {
         command.env(format!("V{n}"), "x".repeat(100_000));
     }
     let pid = host.run(&mut command);
-    let seen = host.settle();
+    let seen = host.drain_all();
     let exec = seen.exec(pid).unwrap();
     assert!(exec.record.env_len > 1_900_000);
     assert_eq!(exec.area(AREA_ENV).len(), keytrail_abi::EXEC_AREA_MAX);
@@ -521,7 +521,7 @@ fn exec_from_another_thread_keeps_the_process() {
     let mut host = host!();
     let script = "import os,threading\nthreading.Thread(target=lambda: os.execv('/bin/true',['true','thread'])).start()\nimport time\ntime.sleep(5)";
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     let exec = seen.execs(pid).pop().unwrap();
     assert_eq!(exec.area(AREA_ARGV), b"true\0thread\0");
     assert_eq!(exec.record.header.tid, pid);
@@ -552,7 +552,7 @@ fn a_plain_request_is_seen_with_its_destination() {
         &format!("http://127.0.0.1:{port}/path"),
     ]));
     let request = server.join().unwrap();
-    let seen = host.settle();
+    let seen = host.drain_all();
     let sends = seen.sends(pid);
     let whole: Vec<u8> = sends.iter().flat_map(|send| send.data.clone()).collect();
     assert_eq!(whole, request);
@@ -582,7 +582,7 @@ fn curl_over_tls_shows_plaintext_and_socket() {
         "Authorization: Bearer planted",
         &url,
     ]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     server.kill().unwrap();
     server.wait().unwrap();
     let writes = seen.tls(pid);
@@ -632,7 +632,7 @@ fn python_uses_ssl_write_ex() {
         "import ssl,urllib.request as u\nc=ssl._create_unverified_context()\nu.urlopen(u.Request('https://127.0.0.1:{port}/',headers={{'X-Planted':'planted-header'}}),context=c).read()"
     );
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     server.kill().unwrap();
     server.wait().unwrap();
     let writes = seen.tls(pid);
@@ -652,8 +652,8 @@ fn python_uses_ssl_write_ex() {
             .into_iter()
             .filter(|send| send.record.tls_call == write.record.tls_call);
         let ports: Vec<_> = nested.map(|send| send.record.ends.peer_port).collect();
-        let told: &[u16] = if host.knows_calls() { &[port] } else { &[] };
-        assert_eq!(ports, told);
+        let reported: &[u16] = if host.knows_calls() { &[port] } else { &[] };
+        assert_eq!(ports, reported);
     }
 }
 
@@ -676,7 +676,7 @@ fn gnutls_is_seen_once() {
         "--tries=1",
         &format!("https://127.0.0.1:{port}/"),
     ]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     server.kill().unwrap();
     server.wait().unwrap();
     assert!(seen.finished(pid), "wget fetched nothing");
@@ -721,7 +721,7 @@ fn a_clean_process_is_left_alone_until_it_reads_a_secret() {
         assert_eq!(answer, "ok\n");
     };
     say("send before");
-    let seen = host.settle();
+    let seen = host.drain_all();
     // That of its exec, or of the last file it read that nobody had seen.
     let exec_id = host.sensor.process(pid).unwrap().exec_id;
     assert_eq!(host.sensor.process(pid).unwrap().state, PROC_UNKNOWN);
@@ -739,12 +739,12 @@ fn a_clean_process_is_left_alone_until_it_reads_a_secret() {
     host.sensor.clear_process(pid, exec_id);
     assert!(host.sensor.process(pid).is_none());
     say("send clean");
-    assert_eq!(host.settle().sends(pid).len(), 0);
+    assert_eq!(host.drain_all().sends(pid).len(), 0);
 
     say("read");
     assert_eq!(host.sensor.process(pid).unwrap().state, PROC_HOLDER);
     say("send after");
-    let seen = host.settle();
+    let seen = host.drain_all();
     assert_eq!(seen.reads(pid).len(), 1);
     assert_eq!(seen.sends(pid)[0].data, b"after");
     assert_eq!(
@@ -753,7 +753,7 @@ fn a_clean_process_is_left_alone_until_it_reads_a_secret() {
     );
     drop(input);
     child.wait().unwrap();
-    host.settle();
+    host.drain_all();
     assert!(host.sensor.process(pid).is_none(), "its exit left an entry");
 }
 
@@ -761,7 +761,7 @@ fn a_clean_process_is_left_alone_until_it_reads_a_secret() {
 fn children_inherit_what_is_known() {
     let mut host = host!();
     let pid = host.run(Command::new("sh").args(["-c", "(sleep 0.2; :) & wait"]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     let child = seen.child_of(pid).unwrap();
     assert!(seen.of(child, Kind::EXIT).len() == 1 && seen.of(pid, Kind::EXIT).len() == 1);
 }
@@ -776,7 +776,7 @@ fn late_decisions_harm_nobody() {
     };
     // Dead before the decision came: what is put into the table now nobody would ever take out.
     let dead = host.run(&mut Command::new("true"));
-    host.settle();
+    host.drain_all();
     host.sensor.set_process(dead, state(PROC_HOLDER, 0));
     assert_eq!(host.sensor.process(dead), None);
 
@@ -819,7 +819,7 @@ fn every_segment_and_every_call_is_captured_once() {
         &mut host,
         "import os\nos.writev(fd,[bytes([65+n])*(n*100) for n in range(12)])\nb=bytearray(b'same')*64\nfor n in range(3):\n  os.write(fd,b)\nos.write(fd,bytes(range(256))*800)",
     );
-    let seen = host.settle();
+    let seen = host.drain_all();
     let sends = seen.sends(pid);
     let totals: Vec<u64> = sends
         .iter()
@@ -867,7 +867,7 @@ fn what_does_not_leave_was_not_sent() {
          fails(b'dead',errno.EAGAIN,s=k[-1])",
     ] {
         let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &pair_script(script)]));
-        let seen = host.settle();
+        let seen = host.drain_all();
         assert!(seen.finished(pid), "{script}");
         let sends = seen.sends(pid);
         assert_eq!(sends.len(), 0, "{script}: {sends:?}");
@@ -875,7 +875,7 @@ fn what_does_not_leave_was_not_sent() {
     // Half closed by the peer only: that leaves.
     let script = "p.shutdown(socket.SHUT_WR)\ntime.sleep(.1)\ns.send(b'alive')";
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &pair_script(script)]));
-    assert_eq!(host.settle().sends(pid).len(), 1);
+    assert_eq!(host.drain_all().sends(pid).len(), 1);
 }
 
 #[test]
@@ -889,7 +889,7 @@ fn a_send_without_room_is_counted_when_it_fits() {
          while select.select([p],[],[],.2)[0]: p.recv(1<<20)\n\
          assert s.send(b'again')==5 and s.send(b'more')==4";
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &pair_script(script)]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     assert!(seen.finished(pid));
     let texts: Vec<_> = seen
         .sends(pid)
@@ -921,7 +921,7 @@ fn pages_of_a_file_are_a_send_without_data() {
         ),
     );
     assert_eq!(received.len(), 300_000);
-    let seen = host.settle();
+    let seen = host.drain_all();
     let sends = seen.sends(pid);
     assert!(!sends.is_empty());
     for send in &sends {
@@ -941,7 +941,7 @@ fn a_missing_page_costs_that_page() {
         "import mmap,os\nm=mmap.mmap(-1,3*4096)\nm[0:4096]=b'a'*4096\nm[8192:12288]=b'c'*4096\nos.write(fd,m)",
     );
     assert_eq!(received.len(), 12288);
-    let seen = host.settle();
+    let seen = host.drain_all();
     let sends = seen.sends(pid);
     let captured: Vec<u8> = sends.iter().flat_map(|send| send.data.clone()).collect();
     assert_eq!(captured, [[b'a'; 4096], [b'c'; 4096]].concat());
@@ -979,7 +979,7 @@ fn losses_are_counted_and_leave_a_hole() {
     load(0, 60);
     let loaded = cpus.min(4);
     (0..loaded).for_each(|cpu| load(cpu, each * (cpu + 1)));
-    let seen = host.settle();
+    let seen = host.drain_all();
     let losses = host.sensor.losses();
     let mut lost = std::collections::BTreeMap::<u32, u64>::new();
     for loss in &losses {
@@ -1003,7 +1003,7 @@ fn losses_are_counted_and_leave_a_hole() {
         let cpu = cpu.to_string();
         last = host.run(Command::new("taskset").args(["-c", &cpu, "/bin/true"]));
     }
-    let after = host.settle();
+    let after = host.drain_all();
     assert!(after.exec(last).unwrap().complete);
     assert_eq!(host.sensor.losses(), []);
     assert_eq!(host::holes(&[&seen, &after]), lost, "{losses:?}");
@@ -1018,7 +1018,7 @@ fn a_wiped_ring_holds_nothing_of_the_past() {
         ..SensorOptions::default()
     };
     let mut host = Host::with(&options).unwrap();
-    // Much, little, and little again: a lap leaps over what the laps before have overwritten.
+    // Much, little, and little again: a pass skips what the passes before have overwritten.
     for (round, processes) in [20, 2, 1, 60, 1].into_iter().enumerate() {
         let marker = format!("marker-{:x}-{round}-in-the-ring", std::process::id());
         let mut there = false;
@@ -1027,7 +1027,7 @@ fn a_wiped_ring_holds_nothing_of_the_past() {
             for _ in 0..processes {
                 host.run(Command::new("/bin/true").env("MARKER", &marker));
             }
-            assert!(host.settle().contains(marker.as_bytes()));
+            assert!(host.drain_all().contains(marker.as_bytes()));
             there = host::contains(&host.sensor.ring_image().unwrap(), marker.as_bytes());
             if there {
                 break;
@@ -1043,7 +1043,7 @@ fn a_wiped_ring_holds_nothing_of_the_past() {
     }
     // And it still works.
     let pid = host.run(&mut Command::new("/bin/true"));
-    assert!(host.settle().exec(pid).unwrap().complete);
+    assert!(host.drain_all().exec(pid).unwrap().complete);
 }
 
 /// The kernel shows a ring's pages twice, and each page that is mapped counts as memory of the agent.
@@ -1058,7 +1058,7 @@ fn of_the_rings_a_small_part_is_mapped() {
     };
     let mut host = Host::with(&options).unwrap();
     let pid = host.run(&mut Command::new("/bin/true"));
-    assert!(host.settle().exec(pid).unwrap().complete);
+    assert!(host.drain_all().exec(pid).unwrap().complete);
     // All of them, twice, are four times this much; on a busy machine a window is a part of its ring.
     let mapped = host.sensor.rings_mapped();
     assert!(mapped > 0, "nothing was read");
@@ -1080,7 +1080,7 @@ fn two_hundred_short_processes_are_all_seen() {
         pids.push((child.id(), n));
         child.wait().unwrap();
     }
-    let seen = host.settle();
+    let seen = host.drain_all();
     for (pid, n) in pids {
         let environment = seen.exec(pid).unwrap().area(AREA_ENV);
         assert!(host::contains(
@@ -1132,7 +1132,7 @@ fn nobody_gets_a_plain_sentence() {
 #[test]
 fn waiting_ends_when_something_happens() {
     let mut host = host!();
-    host.settle();
+    host.drain_all();
     let started = std::time::Instant::now();
     let mut child = Command::new("/bin/true").spawn().unwrap();
     host.sensor.wait(Duration::from_secs(5), &[]).unwrap();
@@ -1141,12 +1141,12 @@ fn waiting_ends_when_something_happens() {
         "woken by the time-out only"
     );
     child.wait().unwrap();
-    let _: Seen = host.settle();
+    let _: Seen = host.drain_all();
 }
 
-/// A file that user space found nothing in is not told again, in the version it looked at and in no other.
+/// A file that user space found nothing in is not reported again, in the version it inspected and in no other.
 #[test]
-fn a_clean_file_is_not_told_until_it_changes() {
+fn a_clean_file_is_not_reported_until_it_changes() {
     use std::os::unix::fs::MetadataExt as _;
     let mut host = host!();
     let directory = tempfile::tempdir_in(host::on_disk()).unwrap();
@@ -1161,17 +1161,20 @@ fn a_clean_file_is_not_told_until_it_changes() {
     let read = |host: &mut Host| {
         // Wherever it runs: what one CPU remembers says nothing about the others.
         let cpus = std::thread::available_parallelism().unwrap().get();
-        let told: Vec<_> = (0..cpus)
+        let reported: Vec<_> = (0..cpus)
             .map(|cpu| {
                 let cpu = cpu.to_string();
                 let pid = host.run(Command::new("taskset").args(["-c", &cpu, "cat", &text]));
-                let seen = host.settle();
+                let seen = host.drain_all();
                 assert!(seen.finished(pid), "{text}");
                 seen.news(pid, &text).len()
             })
             .collect();
-        assert!(told.iter().all(|one| *one == told[0]), "{told:?}");
-        told[0]
+        assert!(
+            reported.iter().all(|one| *one == reported[0]),
+            "{reported:?}"
+        );
+        reported[0]
     };
     assert_eq!(read(&mut host), 1);
     assert_eq!(read(&mut host), 1, "nobody has decided");
@@ -1179,7 +1182,7 @@ fn a_clean_file_is_not_told_until_it_changes() {
     host.sensor.set_clean(file, first);
     assert_eq!(read(&mut host), 0, "it is clean");
     assert_eq!(read(&mut host), 0, "it stays so");
-    // A newer version: nobody has looked at that.
+    // A newer version: nobody has inspected that.
     std::thread::sleep(Duration::from_millis(20));
     fs::write(&path, "this is something else altogether\n").unwrap();
     let second = version();

@@ -32,10 +32,10 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long events are gathered for an object.
 const EVERY: Duration = Duration::from_secs(1);
 const BOOT: &str = "7a0b8a0e-0000-4000-8000-000000000001";
-/// Between two looks at the clock.
+/// Between two inspections of the clock.
 const TICK: Duration = Duration::from_millis(5);
 /// Between two lines.
-const TELL: Duration = Duration::from_millis(200);
+const REPORT_INTERVAL: Duration = Duration::from_millis(200);
 /// Numbers that are read together.
 const PAGE: usize = 1000;
 
@@ -84,7 +84,7 @@ fn run(state: &str, events: &str, rate: &str, way: &[&str]) -> Result<(), Error>
             ..NodeStatus::default()
         },
         bell,
-        tell: Arc::new(|gap| eprintln!("load: {} {}", gap.detail, gap.remedy)),
+        report_gap: Arc::new(|gap| eprintln!("load: {} {}", gap.detail, gap.remedy)),
         redact: Arc::new(|text| String::from_utf8_lossy(text).into_owned()),
     };
     let recorder = Recorder {
@@ -92,7 +92,7 @@ fn run(state: &str, events: &str, rate: &str, way: &[&str]) -> Result<(), Error>
         ledger,
         run,
         sequence: 0,
-        told: Instant::now(),
+        reported: Instant::now(),
     };
     recorder.run(events, rate, &spec, &setup)
 }
@@ -102,7 +102,7 @@ struct Recorder {
     run: RunInfo,
     recorded: u64,
     sequence: u64,
-    told: Instant,
+    reported: Instant,
 }
 
 impl Recorder {
@@ -119,7 +119,7 @@ impl Recorder {
                 }
                 self.ledger.flush();
                 let (began, sinks) = (Instant::now(), start()?);
-                while self.tell(&sinks, true) > 0 {
+                while self.report(&sinks, true) > 0 {
                     std::thread::sleep(TICK);
                 }
                 println!("rate {}", events as f64 / began.elapsed().as_secs_f64());
@@ -133,7 +133,7 @@ impl Recorder {
                     while self.recorded < due.min(events) {
                         self.record();
                     }
-                    self.tell(&sinks, false);
+                    self.report(&sinks, false);
                     std::thread::sleep(TICK);
                 }
                 self.ledger.flush();
@@ -143,7 +143,7 @@ impl Recorder {
         if self.ledger.overflowed() > 0 {
             return Err(format!("{} events were not recorded", self.ledger.overflowed()).into());
         }
-        while self.tell(&sinks, true) > 0 {
+        while self.report(&sinks, true) > 0 {
             std::thread::sleep(TICK);
         }
         sinks.stop(Duration::from_secs(5));
@@ -164,13 +164,13 @@ impl Recorder {
     }
 
     /// Prints how it stands, unless that was a moment ago; gives what waits.
-    fn tell(&mut self, sinks: &Sinks, always: bool) -> u64 {
-        if !always && self.told.elapsed() < TELL {
+    fn report(&mut self, sinks: &Sinks, always: bool) -> u64 {
+        if !always && self.reported.elapsed() < REPORT_INTERVAL {
             return u64::MAX;
         }
         let status: SinkStatus = sinks.status().remove(0);
-        if self.told.elapsed() >= TELL || status.behind == 0 {
-            self.told = Instant::now();
+        if self.reported.elapsed() >= REPORT_INTERVAL || status.behind == 0 {
+            self.reported = Instant::now();
             println!("{} {} {}", self.recorded, status.delivered, status.behind);
         }
         status.behind

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// Cheap to clone. Ringing it takes a lock that is held for no longer than it takes to look at a number.
+/// Cheap to clone. Ringing it takes a lock that is held for no longer than it takes to inspect a number.
 #[derive(Clone, Debug, Default)]
 pub struct Bell(Arc<Inner>);
 

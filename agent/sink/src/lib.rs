@@ -20,7 +20,7 @@ mod worker;
 
 pub use bell::Bell;
 pub use meters::{Measures, Meters};
-pub use progress::{Redact, Tell};
+pub use progress::{Redact, ReportGap};
 pub use sinks::{Setup, SinkError, Sinks};
 pub use spec::{
     Body, Broker, CarrierSpec, CommandSpec, FileSpec, Filter, Format, KafkaSpec, LakeSpec,

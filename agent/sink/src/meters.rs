@@ -5,7 +5,7 @@
 use crate::backoff::Backoff;
 use crate::bell::Bell;
 use crate::carrier::{Collector, Failure};
-use crate::format::Teller;
+use crate::format::Reporter;
 use crate::format::otlp;
 use crate::format::otlp::metrics::{Since, request};
 use crate::spec::{CarrierSpec, MeterSpec, Temporality};
@@ -75,7 +75,7 @@ impl Meters {
             bell: Bell::new(),
             running: Vec::new(),
         };
-        let teller = Teller {
+        let reporter = Reporter {
             host: node.host.clone(),
             version: node.version.clone(),
             agent: node.agent.clone(),
@@ -84,10 +84,10 @@ impl Meters {
             let state = Arc::new(Mutex::new(State::default()));
             let meter = Meter {
                 title: spec.name.clone(),
-                collector: Collector::new(spec.collector.clone(), &teller.version),
+                collector: Collector::new(spec.collector.clone(), &reporter.version),
                 every: spec.every,
                 temporality: spec.temporality,
-                teller: teller.clone(),
+                reporter: reporter.clone(),
                 measures: measures.clone(),
                 started_ns: nanoseconds(node.started.as_ref()),
                 state: state.clone(),
@@ -148,7 +148,7 @@ struct Meter {
     collector: Collector,
     every: Duration,
     temporality: Temporality,
-    teller: Teller,
+    reporter: Reporter,
     measures: Measures,
     started_ns: u64,
     state: Arc<Mutex<State>>,
@@ -180,7 +180,7 @@ impl Meter {
     fn step(&mut self, since: &mut Since) -> Option<Duration> {
         let measures = (self.measures)();
         let now = wall_ns();
-        let body = request(&measures, since, self.temporality, now, &self.teller);
+        let body = request(&measures, since, self.temporality, now, &self.reporter);
         match self.collector.export(EXPORT, &body) {
             Ok(answer) => {
                 self.backoff.succeeded();
@@ -220,7 +220,7 @@ impl Meter {
         let (since, logged) = self.outage.get_or_insert_with(|| (Instant::now(), false));
         if since.elapsed() >= OUTAGE && !*logged {
             *logged = true;
-            tracing::warn!(sink = self.title, error = why, "metrics cannot be told");
+            tracing::warn!(sink = self.title, error = why, "metrics cannot be reported");
         }
         let mut state = lock(&self.state);
         why.clone_into(&mut state.error);

@@ -4,8 +4,8 @@ use crate::cursor::Cursor;
 use keytrail_model::GapSeen;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Takes what was not delivered, to be told like anything else that is not seen. Never waits.
-pub type Tell = Arc<dyn Fn(GapSeen) + Send + Sync>;
+/// Takes what was not delivered, to be reported like anything else that is not seen. Never waits.
+pub type ReportGap = Arc<dyn Fn(GapSeen) + Send + Sync>;
 
 /// A text without the credentials in it.
 pub type Redact = Arc<dyn Fn(&[u8]) -> String + Send + Sync>;

@@ -3,8 +3,8 @@
 use crate::bell::Bell;
 use crate::carrier;
 use crate::cursor::{Cursor, Cursors};
-use crate::format::Teller;
-use crate::progress::{Progress, Redact, Tell, lock};
+use crate::format::Reporter;
+use crate::progress::{Progress, Redact, ReportGap, lock};
 use crate::spec::{CarrierSpec, Filter, Format, ResponseSpec, SinkSpec};
 use crate::worker::{State, Worker};
 use keytrail_model::EventKind;
@@ -27,7 +27,7 @@ pub struct Setup {
     pub node: NodeStatus,
     /// Rung when there is something new in the ledger.
     pub bell: Bell,
-    pub tell: Tell,
+    pub report_gap: ReportGap,
     pub redact: Redact,
 }
 
@@ -196,7 +196,7 @@ impl Start {
             target: self.carrier.target(),
             ..SinkStatus::default()
         };
-        let teller = Teller {
+        let reporter = Reporter {
             host: setup.node.host.clone(),
             version: setup.node.version.clone(),
             agent: setup.node.agent.clone(),
@@ -208,17 +208,22 @@ impl Start {
         let worker = Worker {
             title,
             key,
-            carrier: carrier::carrier(&self.carrier, self.format.is_json(), &teller, &setup.redact),
+            carrier: carrier::carrier(
+                &self.carrier,
+                self.format.is_json(),
+                &reporter,
+                &setup.redact,
+            ),
             format: self.format,
             filter: self.filter,
             batch: self.batch.max(1),
             together: self.carrier.together(),
-            teller,
+            reporter,
             reader: setup.reader.clone(),
             cursors: cursors.clone(),
             progress: progress.clone(),
             bell: setup.bell.clone(),
-            tell: setup.tell.clone(),
+            report_gap: setup.report_gap.clone(),
             state: State::default(),
         };
         let thread = std::thread::Builder::new()

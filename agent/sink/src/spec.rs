@@ -438,7 +438,7 @@ pub struct Filter {
     pub severity: Option<Severity>,
     /// Of findings: names of rules, `*` for any characters; all when empty.
     pub rules: Vec<String>,
-    /// What they are in OCSF; all when there is none. Who knows the format looks at it.
+    /// What they are in OCSF; all when there is none. Who knows the format inspects it.
     pub class: Option<OcsfClass>,
 }
 

@@ -4,8 +4,8 @@ use crate::backoff::Backoff;
 use crate::bell::Bell;
 use crate::carrier::{Carrier, Failure, Item};
 use crate::cursor::{Cursor, Cursors};
-use crate::format::{self, Teller, time_ns};
-use crate::progress::{Progress, Tell, lock};
+use crate::format::{self, Reporter, time_ns};
+use crate::progress::{Progress, ReportGap, lock};
 use crate::spec::{Filter, Format};
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_model::{EventKind, GapReason, GapSeen};
@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// How long the ledger is not looked at when nobody rings; an event that went out before it was on disk is found then.
+/// How long the ledger is not inspected when nobody rings; an event that went out before it was on disk is found then.
 const POLL: Duration = Duration::from_secs(1);
 /// How much later than it happened an event may be recorded, with room.
 const DECIDED_NS: u64 = 60_000_000_000;
@@ -24,12 +24,12 @@ const DECIDED_NS: u64 = 60_000_000_000;
 const READ_MAX: usize = 1 << 20;
 /// Events looked through at a time by who wants few of them.
 const LOOK_THROUGH: usize = 1000;
-/// How long deliveries fail until it is told.
+/// How long deliveries fail until it is reported.
 const OUTAGE: Duration = Duration::from_secs(5);
 /// Tries until what the receiver refuses is left out.
 const REFUSALS: u32 = 5;
 /// Between two gaps about what was left out: each is an event that goes to the receiver too.
-const TELL: Duration = Duration::from_secs(60);
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 /// What a receiver's kernel may have taken and the receiver not read: so much is sent again (net.ipv4.tcp_rmem is 6 MiB).
 const UNREAD_MAX: usize = 8 << 20;
 const UNREAD_BATCHES: usize = 4096;
@@ -46,29 +46,29 @@ pub(crate) struct Worker {
     pub batch: usize,
     /// How long an event waits for others, to be sent in a batch with them.
     pub together: Duration,
-    pub teller: Teller,
+    pub reporter: Reporter,
     pub reader: Reader,
     pub cursors: Arc<Cursors>,
     pub progress: Arc<Mutex<Progress>>,
     pub bell: Bell,
-    pub tell: Tell,
+    pub report_gap: ReportGap,
     pub state: State,
 }
 
 #[derive(Default)]
 pub(crate) struct State {
     backoff: Backoff,
-    /// When deliveries began to fail, and whether that was told.
+    /// When deliveries began to fail, and whether that was reported.
     outage: Option<(Instant, u64, bool)>,
     refusals: u32,
     /// The last batch was refused and left out.
     refused: bool,
     /// Places before the last batches of a connection, and their lengths.
     recent: VecDeque<((u64, u64), usize)>,
-    untold: u64,
-    untold_why: String,
-    untold_remedy: &'static str,
-    told: Option<Instant>,
+    unreported: u64,
+    unreported_why: String,
+    unreported_remedy: &'static str,
+    reported: Option<Instant>,
     unsaved: bool,
 }
 
@@ -87,7 +87,7 @@ impl Worker {
             let seen = self.bell.count();
             let ending = self.bell.is_ending();
             let next = self.step();
-            self.tell_left_out();
+            self.report_left_out();
             match next {
                 Next::More => {}
                 Next::Idle | Next::Wait(_) if ending => return,
@@ -238,7 +238,7 @@ impl Worker {
     }
 
     fn say(&self, event: Arc<Event>, selected: &mut Selected) -> bool {
-        let line = format::encode(self.format, &event, &self.teller);
+        let line = format::encode(self.format, &event, &self.reporter);
         let said = line.is_some();
         match line {
             Some(line) => selected.items.push(Item { event, line }),
@@ -299,11 +299,11 @@ impl Worker {
 
     fn later(&mut self, why: &str, after: Option<Duration>) -> Next {
         let wait = self.state.backoff.failed(after);
-        let (since, wall, told) = *self
+        let (since, wall, reported) = *self
             .state
             .outage
             .get_or_insert_with(|| (Instant::now(), wall_ns(), false));
-        if since.elapsed() >= OUTAGE && !told {
+        if since.elapsed() >= OUTAGE && !reported {
             self.state.outage = Some((since, wall, true));
             let at = self.cursor();
             let count = self
@@ -315,7 +315,7 @@ impl Worker {
                 error = why,
                 "events cannot be delivered; they wait in the ledger"
             );
-            (self.tell)(GapSeen {
+            (self.report_gap)(GapSeen {
                 detail: format!("{} fails: {why}", self.title),
                 remedy: "see to its receiver; events wait as long as retain_events, retain_days and history_bytes keep them"
                     .into(),
@@ -335,8 +335,8 @@ impl Worker {
         self.state.backoff.succeeded();
         self.state.refusals = 0;
         self.state.refused = false;
-        if let Some((_, _, told)) = self.state.outage.take() {
-            if told {
+        if let Some((_, _, reported)) = self.state.outage.take() {
+            if reported {
                 tracing::info!(sink = self.title, "events are delivered again");
             }
             let mut progress = lock(&self.progress);
@@ -346,30 +346,34 @@ impl Worker {
     }
 
     fn leave_out(&mut self, count: u64, why: &str, remedy: &'static str) {
-        self.state.untold += count;
-        why.clone_into(&mut self.state.untold_why);
-        self.state.untold_remedy = remedy;
+        self.state.unreported += count;
+        why.clone_into(&mut self.state.unreported_why);
+        self.state.unreported_remedy = remedy;
     }
 
-    fn tell_left_out(&mut self) {
+    fn report_left_out(&mut self) {
         let state = &mut self.state;
-        if state.untold == 0 || state.told.is_some_and(|told| told.elapsed() < TELL) {
+        if state.unreported == 0
+            || state
+                .reported
+                .is_some_and(|reported| reported.elapsed() < REPORT_INTERVAL)
+        {
             return;
         }
-        state.told = Some(Instant::now());
-        let count = std::mem::take(&mut state.untold);
+        state.reported = Some(Instant::now());
+        let count = std::mem::take(&mut state.unreported);
         tracing::error!(
             sink = self.title,
             count,
-            why = state.untold_why,
+            why = state.unreported_why,
             "events were left out"
         );
-        (self.tell)(GapSeen {
+        (self.report_gap)(GapSeen {
             detail: format!(
                 "{count} events were not delivered to {} and will not be: {}",
-                self.title, state.untold_why
+                self.title, state.unreported_why
             ),
-            remedy: state.untold_remedy.to_owned(),
+            remedy: state.unreported_remedy.to_owned(),
             count,
             to_wall_ns: wall_ns(),
             ..GapSeen::new(GapReason::SinkBehind, boot_ns())
@@ -380,7 +384,7 @@ impl Worker {
 #[derive(Default)]
 struct Selected {
     items: Vec<Item>,
-    /// The first of them tells of a gap and was not in the ledger.
+    /// The first of them reports a gap and was not in the ledger.
     has_gap: bool,
     /// Events the format has no form for.
     unsaid: u64,

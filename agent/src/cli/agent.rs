@@ -27,7 +27,7 @@ use tokio::sync::mpsc;
 const PRINT_POLL: Duration = Duration::from_secs(1);
 /// How long sinks may take for the last events; what is left goes out after the next start.
 const SINKS_END: Duration = Duration::from_millis(300);
-/// How often the engine's progress is looked at when systemd does not ask for a watchdog.
+/// How often the engine's progress is inspected when systemd does not ask for a watchdog.
 const DEFAULT_CHECK: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &AgentArgs, config: Config) -> u8 {
@@ -65,7 +65,7 @@ pub(super) fn run(args: &AgentArgs, config: Config) -> u8 {
         let engine = engine.clone();
         Arc::new(move || engine.status())
     };
-    engine.tell_counts(&config, &hub, &status);
+    engine.report_counts(&config, &hub, &status);
     let answers = engine.memory().map(answers::source);
     let elsewhere = Elsewhere::start(runtime.handle(), &config, &hub, &engine, &status, &answers);
     let served = Server::start_with(runtime.handle(), socket, hub.clone(), status, answers);
@@ -78,7 +78,7 @@ pub(super) fn run(args: &AgentArgs, config: Config) -> u8 {
     };
     if server.is_some() {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
-        if let Err(e) = runtime.block_on(until_told(&engine, quits, args.print)) {
+        if let Err(e) = runtime.block_on(until_signalled(&engine, quits, args.print)) {
             result = fail(&format_args!("cannot wait for signals: {e}"), exit::FAILED);
         }
     }
@@ -120,7 +120,7 @@ fn start_engine(args: &AgentArgs, config: &Config, hub: &Arc<Hub>) -> Result<Eng
         record: args.record.clone(),
         kernel_log: args.kernel_log,
         leave_probes: true,
-        can_provoke: true,
+        can_exercise: true,
         config_file: super::config_file(&args.engine),
         ..EngineOptions::daemon(config.clone())
     };
@@ -205,7 +205,7 @@ impl Elsewhere {
 }
 
 /// Waits for SIGTERM, SIGINT or a word on `quits`, feeding systemd's watchdog while the engine makes progress.
-async fn until_told(
+async fn until_signalled(
     engine: &Engine,
     mut quits: mpsc::Receiver<()>,
     interactive: bool,
@@ -284,7 +284,7 @@ impl Engine {
             state: Arc::new(Mutex::new(State {
                 sinks: sinks?,
                 meters: None,
-                pods: pods::start(&config.kubernetes, handle.teller()),
+                pods: pods::start(&config.kubernetes, handle.commands()),
                 handle: Some(handle),
                 last: GetStatusResponse::default(),
             })),
@@ -293,7 +293,7 @@ impl Engine {
 
     /// Lets collectors know what is counted, where the configuration says so. What cannot be started is logged: nobody's
     /// events depend on it.
-    fn tell_counts(&self, config: &Config, hub: &Arc<Hub>, status: &StatusSource) {
+    fn report_counts(&self, config: &Config, hub: &Arc<Hub>, status: &StatusSource) {
         if config.meters.is_empty() {
             return;
         }

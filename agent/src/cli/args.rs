@@ -68,7 +68,7 @@ pub enum Command {
     /// List the credentials on this host.
     #[command(after_help = examples::INVENTORY)]
     Inventory(super::inventory::InventoryArgs),
-    /// List the credentials a running agent has met: who used them, where they went.
+    /// List the credentials a running agent has seen: who used them, where they went.
     #[command(after_help = examples::CREDENTIALS)]
     Credentials(super::history::CredentialsArgs),
     /// Show all that is known of one credential.
@@ -112,7 +112,7 @@ pub enum Command {
     HoldProbes,
     /// Does harmless things that hooks are there to see, when a byte comes on standard input.
     #[command(hide = true)]
-    Provoke { file: Option<PathBuf> },
+    SelfTestActivity { file: Option<PathBuf> },
 }
 
 /// Of a command with actions: its options may stand behind the action as well.

@@ -139,7 +139,7 @@ pub(super) fn run(args: &DecoyArgs) -> u8 {
                     path: path.display().to_string(),
                     planted: None,
                 };
-                // Told first: nobody can be faster than the agent knows.
+                // Reported first: nobody can be faster than the agent knows.
                 client
                     .add_decoy(AddDecoyRequest { decoy: Some(decoy) })
                     .await?;
@@ -222,7 +222,7 @@ fn place(kind: DecoyKind, path: Option<&Path>) -> Result<PathBuf, End> {
     Ok(path)
 }
 
-/// The agent's key: a fingerprint made with another one would never be met.
+/// The agent's key: a fingerprint made with another one would never be seen.
 fn key_of(args: &KeyArgs, name: &str) -> Result<Fingerprinter, End> {
     let path = args
         .fingerprint_key_file

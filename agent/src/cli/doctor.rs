@@ -126,7 +126,7 @@ fn open(config: Config) -> Result<GetStatusResponse, (String, u8)> {
         return Err((sentence, exit::NOT_PERMITTED));
     }
     let options = EngineOptions {
-        can_provoke: false,
+        can_exercise: false,
         state_dir: None,
         config,
         record: None,

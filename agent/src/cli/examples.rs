@@ -79,7 +79,7 @@ Examples:
 
 pub const CREDENTIALS: &str = "\
 Examples:
-  keytrail credentials                    all this agent has met
+  keytrail credentials                    all this agent has seen
   keytrail credentials 'github-*' -o csv";
 
 pub const USED: &str = "\

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// Events that may wait for a slow terminal or disk.
 const QUEUE: usize = 65_536;
 const POLL: Duration = Duration::from_secs(1);
-/// Processes that met credentials and are remembered, to be counted if they outlive the command.
+/// Processes that obtained credentials and are remembered, to be counted if they outlive the command.
 const MAX_MEMBERS: usize = 262_144;
 
 pub(super) type Sinks = Vec<Writer<Box<dyn Write + Send>>>;
@@ -37,7 +37,7 @@ pub(super) struct Followed {
     pub status: GetStatusResponse,
     /// The first failure to write each sink.
     pub unwritten: Vec<io::Error>,
-    /// Processes of the command that met credentials and outlive it.
+    /// Processes of the command that obtained credentials and outlive it.
     pub survivors: usize,
 }
 
@@ -74,7 +74,7 @@ pub(super) fn follow(follow: Follow) -> Result<Followed, FollowError> {
         .spawn(move || events.map(|events| collect(events, Tree::new(root), sinks)))
         .map_err(FollowError::Io)?;
     let options = EngineOptions {
-        can_provoke: false,
+        can_exercise: false,
         state_dir: None,
         config,
         record,
@@ -159,7 +159,7 @@ fn collect(mut events: Subscription, mut tree: Tree, sinks: Sinks) -> Collected 
     }
 }
 
-/// A command and those of its processes that events name: the engine, which sees each fork, tells of no others.
+/// A command and those of its processes that events name: the engine, which sees each fork, reports no others.
 struct Tree {
     root: u32,
     members: HashSet<String>,

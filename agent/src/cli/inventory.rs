@@ -44,7 +44,7 @@ pub struct InventoryArgs {
     #[arg(long, global = true)]
     pub processes: bool,
 
-    /// Do not look into processes.
+    /// Do not inspect processes.
     #[arg(long, conflicts_with = "processes", global = true)]
     pub no_processes: bool,
 

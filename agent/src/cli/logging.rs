@@ -7,7 +7,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt};
 
-/// `--log-level` makes no sense: what the configuration says was looked at when it was read.
+/// `--log-level` makes no sense: what the configuration says was inspected when it was read.
 #[derive(Debug, thiserror::Error)]
 #[error("--log-level: {0}")]
 pub(super) struct LogLevelError(LogFilterError);

@@ -67,8 +67,8 @@ fn run(cli: Cli) -> u8 {
         let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
         return exit::OK;
     }
-    if let Command::Provoke { file } = &cli.command {
-        return keytrail_sensor::provoke(file.as_deref());
+    if let Command::SelfTestActivity { file } = &cli.command {
+        return keytrail_sensor::self_test_activity(file.as_deref());
     }
     if let Some(sentence) = resources::missing(sees_for_itself(&cli.command)) {
         return fail(&sentence, exit::FAILED);
@@ -94,7 +94,7 @@ fn run(cli: Cli) -> u8 {
     if let Err(e) = logging::init(&cli, &config.log, fallback) {
         return fail(&e, exit::USAGE);
     }
-    // Before anything is looked at: agents on this host are to know that it is not somebody's use of a credential, and
+    // Before anything is inspected: agents on this host are to know that it is not somebody's use of a credential, and
     // that events which are printed to a file or a pipe are no secrets on their way.
     if !looks_at_this_host(&cli.command) {
         keytrail_host::own::be_a_guest();
@@ -104,7 +104,7 @@ fn run(cli: Cli) -> u8 {
         Command::Completions(_)
             | Command::Man(_)
             | Command::HoldProbes
-            | Command::Provoke { .. }
+            | Command::SelfTestActivity { .. }
             | Command::Version
     ) {
         keytrail_host::own::announce();
@@ -133,7 +133,7 @@ fn run(cli: Cli) -> u8 {
         Command::Replay(args) => replay::run(&args),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args),
-        Command::HoldProbes | Command::Provoke { .. } => exit::OK,
+        Command::HoldProbes | Command::SelfTestActivity { .. } => exit::OK,
         Command::Version => {
             println!("keytrail {}", env!("CARGO_PKG_VERSION"));
             exit::OK

@@ -24,25 +24,19 @@ unsafe extern "C" {
 }
 
 /// Why a command does not start.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum SpawnError {
+    #[error("{}: command not found", shown(.0))]
     NotFound(OsString),
+    #[error("{name}: cannot execute: {1}", name = shown(.0))]
     NotExecutable(OsString, io::Error),
+    #[error("cannot start a process: {0}")]
     Other(io::Error),
 }
 
-impl fmt::Display for SpawnError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = |n: &OsString| crate::output::escape(&n.to_string_lossy()).into_owned();
-        match self {
-            SpawnError::NotFound(n) => write!(f, "{}: command not found", name(n)),
-            SpawnError::NotExecutable(n, e) => write!(f, "{}: cannot execute: {e}", name(n)),
-            SpawnError::Other(e) => write!(f, "cannot start a process: {e}"),
-        }
-    }
+fn shown(name: &OsString) -> String {
+    crate::output::escape(&name.to_string_lossy()).into_owned()
 }
-
-impl std::error::Error for SpawnError {}
 
 impl SpawnError {
     /// The exit status a shell would give.

@@ -88,7 +88,7 @@ pub(super) fn render(status: &GetStatusResponse, style: &Style) -> String {
     }
     out.push('\n');
     out.push_str(&if libraries.is_empty() {
-        "No TLS library met yet.\n".into()
+        "No TLS library found yet.\n".into()
     } else {
         libraries.render(style)
     });

@@ -12,7 +12,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 pub(super) fn run(args: &TraceArgs, config: Config) -> u8 {
-    // A mistyped command is the commonest mistake: told before anything is asked of the kernel, or of the user's rights.
+    // A mistyped command is the commonest mistake: reported before anything is asked of the kernel, or of the user's rights.
     let program = args.command.first().cloned().unwrap_or_default();
     if let Err(e) = spawn::find(&program) {
         return fail(&e, e.status());

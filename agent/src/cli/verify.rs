@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_change_is_told_by_name() {
+    fn each_change_is_reported_by_name() {
         let name = || "x.json".to_owned();
         for (change, words) in [
             (

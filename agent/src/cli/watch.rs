@@ -51,14 +51,14 @@ async fn watch(args: &WatchArgs) -> u8 {
     // Who asks for nothing to come wants what there is.
     let since = args
         .since
-        .or((ends == Ends::WithThePast && args.last.is_none()).then_some(When::All));
+        .or((ends == StreamEnd::WithThePast && args.last.is_none()).then_some(When::All));
     let request = StreamEventsRequest {
         filter: Some(args.filter.filter()),
         since: since.map(When::timestamp),
         last: args.last,
         after: None,
         until,
-        past_only: ends == Ends::WithThePast,
+        past_only: ends == StreamEnd::WithThePast,
     };
     let mut stream = match client.stream_events(request).await {
         Ok(response) => response.into_inner(),
@@ -80,10 +80,10 @@ async fn watch(args: &WatchArgs) -> u8 {
     let mut summary = Summary::default();
     let mut end = tokio::select! {
         end = pump(&mut stream, &mut writer, &mut summary, args.count) => end,
-        () = ends.come() => End::Enough,
+        () = ends.wait() => End::Enough,
         _ = tokio::signal::ctrl_c() => End::Enough,
     };
-    if matches!(end, End::Stopped) && ends == Ends::WithThePast {
+    if matches!(end, End::Stopped) && ends == StreamEnd::WithThePast {
         end = End::Enough;
     }
     if let Err(e) = writer.finish() {
@@ -122,18 +122,18 @@ async fn watch(args: &WatchArgs) -> u8 {
 
 /// When the stream ends by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ends {
+enum StreamEnd {
     Never,
     WithThePast,
     In(Duration),
 }
 
-impl Ends {
-    async fn come(self) {
+impl StreamEnd {
+    async fn wait(self) {
         match self {
-            Ends::In(time) => tokio::time::sleep(time).await,
+            StreamEnd::In(time) => tokio::time::sleep(time).await,
             // The stream says when.
-            Ends::Never | Ends::WithThePast => std::future::pending().await,
+            StreamEnd::Never | StreamEnd::WithThePast => std::future::pending().await,
         }
     }
 }
@@ -144,11 +144,11 @@ impl Ends {
 struct Backwards;
 
 /// `--until` and `--no-follow`: what the agent is told, and what is waited for.
-fn end_of(args: &WatchArgs) -> Result<(Option<Timestamp>, Ends), Backwards> {
+fn end_of(args: &WatchArgs) -> Result<(Option<Timestamp>, StreamEnd), Backwards> {
     let Some(until) = args.until.map(When::timestamp) else {
         let ends = match args.no_follow {
-            true => Ends::WithThePast,
-            false => Ends::Never,
+            true => StreamEnd::WithThePast,
+            false => StreamEnd::Never,
         };
         return Ok((None, ends));
     };
@@ -160,8 +160,8 @@ fn end_of(args: &WatchArgs) -> Result<(Option<Timestamp>, Ends), Backwards> {
     let now = When::Ago(Duration::ZERO).timestamp();
     let left = until.seconds.saturating_sub(now.seconds);
     let ends = match u64::try_from(left) {
-        Ok(left) if left > 0 && !args.no_follow => Ends::In(Duration::from_secs(left)),
-        _ => Ends::WithThePast,
+        Ok(left) if left > 0 && !args.no_follow => StreamEnd::In(Duration::from_secs(left)),
+        _ => StreamEnd::WithThePast,
     };
     Ok((Some(until), ends))
 }

@@ -45,7 +45,7 @@ pub struct Config {
     pub process_events: bool,
     /// `system_calls`: see writes that are no sends, and what is taken out of processes by system calls. Default true.
     pub system_calls: bool,
-    /// `self_check_seconds`: how often hooks are provoked and BPF programs of others are looked at. Default 60; 0: never.
+    /// `self_check_seconds`: how often hooks are exercised and BPF programs of others are inspected. Default 60; 0: never.
     pub self_check_seconds: u32,
     /// `watch`: globs of files watched besides those the rules name. Default none.
     pub watch: Vec<String>,
@@ -84,7 +84,7 @@ pub struct Config {
 }
 
 /// How much of what processes send is captured, bytes a second. Beyond it payloads are passed over, which is counted and
-/// told as a gap. 0 captures nothing.
+/// reported as a gap. 0 captures nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CaptureConfig {
     /// `capture.answer_bytes`: of what a holder answers on connections it accepted. Default 1 MiB.

@@ -11,7 +11,8 @@ use toml::de::{DeTable, DeValue};
 const MAX_FILE: u64 = 1 << 20;
 
 /// What is wrong with a configuration, and where.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{}{}: {message}", file.display(), line.map_or(String::new(), |line| format!(":{line}")))]
 pub struct ConfigError {
     file: PathBuf,
     line: Option<usize>,
@@ -24,17 +25,6 @@ impl ConfigError {
         self.line
     }
 }
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}:{line}: {}", self.file.display(), self.message),
-            None => write!(f, "{}: {}", self.file.display(), self.message),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 pub(super) fn read_bounded(file: &Path) -> Result<String, ConfigError> {
     let fail = |message: String| ConfigError {

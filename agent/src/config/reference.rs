@@ -80,7 +80,7 @@ pub const KEYS: &[Key] = &[
         name: "self_check_seconds",
         values: "0 to 86400 seconds",
         default: "60",
-        what: "How often the agent provokes its hooks, by a process of its own that does harmless things (`keytrail provoke`), and looks for BPF programs of others that can deceive it and for who has its maps open; `0` never, but for the self-test at the start.",
+        what: "How often the agent exercises its hooks, by a process of its own that does harmless things (`keytrail self-test-activity`), and looks for BPF programs of others that can deceive it and for who has its maps open; `0` never, but for the self-test at the start.",
     },
     Key {
         name: "watch",
@@ -98,7 +98,7 @@ pub const KEYS: &[Key] = &[
         name: "inspect_timeout_ms",
         values: "10 to 60000 milliseconds",
         default: "1000",
-        what: "How long the records of a process wait for a file that it read to be inspected; beyond it they go on without, and the gap is told. Above 1300, bytes of what they sent may stay in the agent's memory for longer than two seconds.",
+        what: "How long the records of a process wait for a file that it read to be inspected; beyond it they go on without, and the gap is reported. Above 1300, bytes of what they sent may stay in the agent's memory for longer than two seconds.",
     },
     Key {
         name: "inspect_bytes",

@@ -1,4 +1,4 @@
-//! Accesses told by fanotify, which wait for the ring's records of the same batch.
+//! Accesses reported by fanotify, which wait for the ring's records of the same batch.
 
 use keytrail_abi::FileAccess;
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! Payloads that were passed over because a budget was used up: told by process, and less and less often. A busy server
+//! Payloads that were passed over because a budget was used up: reported by process, and less and less often. A busy server
 //! is beyond its budget all day long.
 
 use keytrail_sensor::{Limit, PassedOver};
@@ -7,14 +7,14 @@ use std::collections::BTreeMap;
 /// Between the first and the second telling of a process; from then on each interval is longer.
 const FIRST_NS: u64 = 10_000_000_000;
 const LONGER: u64 = 6;
-/// What was passed over and is not told yet is not known to who asks about the past.
+/// What was passed over and is not reported yet is not known to who asks about the past.
 const LONGEST_NS: u64 = 300_000_000_000;
-/// Processes and limits remembered; what finds no room is told under process 0.
+/// Processes and limits remembered; what finds no room is reported under process 0.
 const MAX: usize = 4_096;
 
-/// What is to be told of one process.
+/// What is to be reported about one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct BudgetReport {
     /// 0: of processes that found no room in the table.
     pub tgid: u32,
     pub limit: Limit,
@@ -53,14 +53,14 @@ impl Budgets {
         waiting.bytes += passed.bytes;
     }
 
-    /// What is due to be told.
-    pub fn due(&mut self, now: u64) -> Vec<Told> {
-        let mut told = Vec::new();
+    /// What is due to be reported.
+    pub fn due(&mut self, now: u64) -> Vec<BudgetReport> {
+        let mut reported = Vec::new();
         for (&(tgid, limit), waiting) in &mut self.0 {
             if waiting.payloads == 0 || waiting.due_ns > now {
                 continue;
             }
-            told.push(Told {
+            reported.push(BudgetReport {
                 tgid,
                 limit,
                 payloads: std::mem::take(&mut waiting.payloads),
@@ -75,7 +75,7 @@ impl Budgets {
         self.0.retain(|_, waiting| {
             waiting.payloads != 0 || waiting.due_ns.saturating_add(LONGEST_NS) > now
         });
-        told
+        reported
     }
 }
 
@@ -93,13 +93,17 @@ mod tests {
     }
 
     #[test]
-    fn told_at_once_and_then_less_and_less_often() {
+    fn reported_at_once_and_then_less_and_less_often() {
         let mut budgets = Budgets::default();
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for second in 0..1_000u64 {
             budgets.add(&passed(7, 5), second * 1_000_000_000);
-            for told_now in budgets.due(second * 1_000_000_000) {
-                told.push((second, told_now.payloads, told_now.since_ns / 1_000_000_000));
+            for reported_now in budgets.due(second * 1_000_000_000) {
+                reported.push((
+                    second,
+                    reported_now.payloads,
+                    reported_now.since_ns / 1_000_000_000,
+                ));
             }
         }
         let expected = [
@@ -110,7 +114,7 @@ mod tests {
             (670, 1_500, 371),
             (970, 1_500, 671),
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
         // At the end nothing is kept back.
         let rest: u64 = budgets.due(u64::MAX).iter().map(|t| t.payloads).sum();
         assert_eq!(rest, 1_000 * 5 - 4_855);
@@ -122,9 +126,9 @@ mod tests {
         for tgid in 1..=10_000 {
             budgets.add(&passed(tgid, 1), 0);
         }
-        let told = budgets.due(0);
-        assert_eq!(told.len(), MAX + 1);
-        assert_eq!(told.iter().map(|t| t.payloads).sum::<u64>(), 10_000);
+        let reported = budgets.due(0);
+        assert_eq!(reported.len(), MAX + 1);
+        assert_eq!(reported.iter().map(|t| t.payloads).sum::<u64>(), 10_000);
         assert_eq!(budgets.due(u64::MAX), []);
         assert!(budgets.0.is_empty());
     }

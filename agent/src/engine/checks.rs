@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_program_is_told_with_who_has_it() {
+    fn a_foreign_program_is_reported_with_who_has_it() {
         let holder = |tgid| Holder {
             tgid,
             start: 1,

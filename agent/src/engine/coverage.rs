@@ -1,6 +1,6 @@
 //! What the sensors could not get, as gaps in the stream.
 
-use super::budgets::Told;
+use super::budgets::BudgetReport;
 use keytrail_export::convert;
 use keytrail_host::areas;
 use keytrail_model::status::{LibraryReport, Refused, SensorStatus};
@@ -63,7 +63,7 @@ pub fn initial(sensor: &SensorStatus, boot_ns: u64) -> Vec<GapSeen> {
     gaps
 }
 
-/// The call by which files are looked into is refused.
+/// The call by which files are inspected is refused.
 pub fn openat2(why: &str) -> Refused {
     Refused {
         hook: "openat2(2)".to_owned(),
@@ -74,7 +74,7 @@ pub fn openat2(why: &str) -> Refused {
     }
 }
 
-/// Without it no file can be looked into, so that no read of one is known to be of a credential.
+/// Without it no file can be inspected, so that no read of one is known to be of a credential.
 pub fn files_closed(refused: &Refused, boot_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!(
@@ -311,9 +311,9 @@ pub fn victim_unknown(boot_ns: u64) -> GapSeen {
     }
 }
 
-/// Payloads that were not looked into because a budget was used up.
-pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen {
-    let (what, key) = match told.limit {
+/// Payloads that were not inspected because a budget was used up.
+pub fn budget(reported: &BudgetReport, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen {
+    let (what, key) = match reported.limit {
         Limit::Answers => (
             "answered on connections it accepted",
             "capture.answer_bytes",
@@ -326,7 +326,7 @@ pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen
         Limit::Connection => ("sent on one connection", "capture.connection_bytes"),
         Limit::Writes => ("wrote to files, pipes and terminals", "capture.write_bytes"),
     };
-    let who = match (told.tgid, exe) {
+    let who = match (reported.tgid, exe) {
         (0, _) => "processes beyond those that are reported one by one".to_owned(),
         (tgid, "") => format!("process {tgid}"),
         (tgid, exe) => format!("{exe} (process {tgid})"),
@@ -334,11 +334,11 @@ pub fn budget(told: &Told, pid: Option<Pid>, exe: &str, boot_ns: u64) -> GapSeen
     GapSeen {
         detail: format!(
             "{} payloads ({} bytes) that {who} {what} were beyond what is inspected per second",
-            told.payloads, told.bytes
+            reported.payloads, reported.bytes
         ),
         remedy: format!("raise {key} in the configuration; it costs the process time"),
-        count: told.payloads,
-        signal: Some(match told.limit {
+        count: reported.payloads,
+        signal: Some(match reported.limit {
             Limit::Writes => Signal::FdWrite,
             _ => Signal::TcpSend,
         }),
@@ -358,7 +358,7 @@ pub fn writes_unseen(what: &str, error: &str, boot_ns: u64) -> GapSeen {
     }
 }
 
-/// The thread that looks at what is written waits for a file system that does not answer.
+/// The thread that inspects what is written waits for a file system that does not answer.
 pub fn writes_stuck(boot_ns: u64) -> GapSeen {
     GapSeen {
         remedy: "mend or unmount the file system that does not answer, or name it under `exclude` in the configuration"
@@ -371,8 +371,8 @@ pub fn writes_stuck(boot_ns: u64) -> GapSeen {
     }
 }
 
-/// Files that were written and not looked at.
-pub fn not_looked_at(count: u64, why: &str, boot_ns: u64) -> GapSeen {
+/// Files that were written and not inspected.
+pub fn not_inspected(count: u64, why: &str, boot_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!("files that were written were not inspected, {count} times: {why}"),
         remedy: "they are inspected when they are read; `keytrail inventory` finds what they hold"
@@ -383,7 +383,7 @@ pub fn not_looked_at(count: u64, why: &str, boot_ns: u64) -> GapSeen {
     }
 }
 
-/// Files that were read and could not be found again to be looked into.
+/// Files that were read and could not be found again to be inspected.
 pub fn unlocated(count: u64, boot_ns: u64, from_wall_ns: u64, to_wall_ns: u64) -> GapSeen {
     GapSeen {
         detail: format!(

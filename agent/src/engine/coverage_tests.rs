@@ -118,6 +118,7 @@ fn the_status_lists_all_signals_and_the_libraries_that_count() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn files_that_are_not_seen() {
     let closed = openat2("Operation not permitted");
     assert_eq!(closed.hook, "openat2(2)");
@@ -199,7 +200,7 @@ fn files_that_are_not_seen() {
         }
     );
     assert_eq!(
-        not_looked_at(9, "the queue was full", 5),
+        not_inspected(9, "the queue was full", 5),
         GapSeen {
             detail: "files that were written were not inspected, 9 times: the queue was full"
                 .to_owned(),
@@ -214,7 +215,7 @@ fn files_that_are_not_seen() {
 }
 
 #[test]
-fn lost_records_are_told_by_kind_cpu_and_time() {
+fn lost_records_are_reported_by_kind_cpu_and_time() {
     assert_eq!(
         lost("exec_chunk", 3, 250, 6, 1_000, 2_000),
         GapSeen {
@@ -230,7 +231,7 @@ fn lost_records_are_told_by_kind_cpu_and_time() {
 }
 
 #[test]
-fn libraries_are_told_by_stack_with_a_few_names() {
+fn libraries_are_reported_by_stack_with_a_few_names() {
     let go: Vec<_> = (0..5)
         .map(|n| library(&format!("/usr/bin/go{n}"), "go"))
         .collect();
@@ -254,11 +255,11 @@ fn libraries_are_told_by_stack_with_a_few_names() {
 }
 
 #[test]
-fn why_a_library_is_not_probed_is_told_with_what_it_is() {
+fn why_a_library_is_not_probed_is_reported_with_what_it_is() {
     let mut rustls = library("/usr/bin/x", "rustls");
     rustls.stack = Some(TlsStack::Rustls);
     rustls.users = vec![7];
-    for (reason, told) in [
+    for (reason, reported) in [
         (
             "rustls 0.21.12: other methods",
             "rustls 0.21.12: other methods",
@@ -269,13 +270,16 @@ fn why_a_library_is_not_probed_is_told_with_what_it_is() {
         let Observation::Unhooked(seen) = unhooked(&rustls) else {
             panic!("another observation");
         };
-        assert_eq!((seen.reason.as_str(), &seen.users[..]), (told, &[7][..]));
+        assert_eq!(
+            (seen.reason.as_str(), &seen.users[..]),
+            (reported, &[7][..])
+        );
         assert_eq!(seen.path, "/usr/bin/x");
     }
 }
 
 #[test]
-fn what_found_no_room_is_told_by_what_it_was() {
+fn what_found_no_room_is_reported_by_what_it_was() {
     let fewer =
         "name fewer places under `watch`, or report this: the bound is a constant of the agent";
     let lineage = "sends of who holds them are reported as lineage, with source and destination";
@@ -311,7 +315,7 @@ fn what_found_no_room_is_told_by_what_it_was() {
         (
             Bound::Roots,
             GapReason::TableFull,
-            "5 times a process of a mount namespace that is not inspected was met",
+            "5 times a process of a mount namespace that is not inspected was seen",
             "files in it are inspected when they are first read",
             Signal::FileRead,
         ),
@@ -355,7 +359,7 @@ fn the_stream_says_all_of_it() {
             unwatched(Path::new("/x"), &io::Error::other("full"), 2),
             unlocated(12, 3, 100, 2_000_000_200),
             writes_unseen("/mnt", "no", 4),
-            not_looked_at(9, "full", 5),
+            not_inspected(9, "full", 5),
             lost("exec", 1, 2, 6, 1_000, 2_000),
         ],
     ]

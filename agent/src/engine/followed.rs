@@ -29,7 +29,7 @@ impl Followed {
         self.tgids.contains(&tgid)
     }
 
-    /// Whether an event is about one of them, however deep it lies; or about a descendant of one whose fork was not told,
+    /// Whether an event is about one of them, however deep it lies; or about a descendant of one whose fork was not reported,
     /// which is one of them from now on.
     pub fn concerns(&mut self, process: &Process) -> bool {
         let keys = std::iter::once(&process.key).chain(process.ancestors.iter().map(|a| &a.key));
@@ -92,10 +92,10 @@ mod tests {
         followed.insert(pid(100));
         assert!(followed.concerns(&process(100, 1, &[50])));
         assert!(!followed.concerns(&process(60, 1, &[50])));
-        // Its fork was told, and nobody above it is named any more.
+        // Its fork was reported, and nobody above it is named any more.
         followed.insert(pid(140));
         assert!(followed.concerns(&process(140, 3, &[139, 138])));
-        // Forks that were not told: by the ancestors, and remembered with all in between.
+        // Forks that were not reported: by the ancestors, and remembered with all in between.
         assert!(followed.concerns(&process(143, 1, &[142, 141, 140])));
         assert!(followed.concerns(&process(144, 1, &[142])));
         assert!(followed.concerns(&process(144, 2, &[1])));

@@ -1,4 +1,4 @@
-//! The agent looks at itself: whether it stood still, whether somebody traces it, and whether its program and its
+//! The agent inspects itself: whether it stood still, whether somebody traces it, and whether its program and its
 //! configuration on the disk are those that it runs by.
 
 use keytrail_host::clock::{boot_ns, running_ns, wall_ns};
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tracer_is_told_when_it_comes_and_when_it_goes() {
+    fn a_tracer_is_reported_when_it_comes_and_when_it_goes() {
         let mut guard = Guard::new(None);
         assert!(guard.traced(0, at(0)).is_empty());
         let me = std::process::id();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_runs_by_is_told_when_it_changes() {
+    fn what_it_runs_by_is_reported_when_it_changes() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("agent.toml");
         std::fs::write(&file, "one").unwrap();

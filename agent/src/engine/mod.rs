@@ -17,11 +17,10 @@ mod start;
 pub use replay::{ReplayError, replay};
 
 use crate::config::Config;
-use keytrail_findings::Told;
+use keytrail_findings::StageInput;
 use keytrail_model::{GapSeen, PodNames};
 use keytrail_proto::v1;
 use keytrail_store::{DecoySeen, Reader};
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -46,8 +45,8 @@ pub struct EngineOptions {
     pub kernel_log: bool,
     /// Where the configuration was read from.
     pub config_file: Option<PathBuf>,
-    /// The program of this process is `keytrail`: it may be started to provoke the hooks, as long as the agent runs.
-    pub can_provoke: bool,
+    /// The program of this process is `keytrail`: it may be started to make the hooks fire, as long as the agent runs.
+    pub can_exercise: bool,
     /// The process is about to exit when the engine ends: its probes are left to `keytrail hold-probes` then.
     pub leave_probes: bool,
 }
@@ -65,29 +64,21 @@ impl EngineOptions {
 }
 
 /// Why an engine could not be started.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// Root or a capability is missing.
+    #[error("{0}")]
     Permission(String),
     /// The kernel lacks something without which nothing can be seen.
+    #[error("{0}")]
     Unsupported(String),
     /// The state directory or a file could not be used.
+    #[error("{0}")]
     State(String),
     /// The file of a recording cannot be made.
+    #[error("{0}")]
     Recording(String),
 }
-
-impl fmt::Display for EngineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Permission(s) | Self::Unsupported(s) | Self::State(s) | Self::Recording(s) => {
-                f.write_str(s)
-            }
-        }
-    }
-}
-
-impl std::error::Error for EngineError {}
 
 /// Receives every event, in order, on the engine's thread: it must not block.
 pub type Sink = Box<dyn FnMut(Arc<v1::Event>) + Send>;
@@ -96,10 +87,10 @@ pub type Sink = Box<dyn FnMut(Arc<v1::Event>) + Send>;
 enum Command {
     Status(mpsc::Sender<v1::GetStatusResponse>),
     /// Something for the stage of findings, as it is recorded.
-    Tell(String),
+    StageInput(String),
     /// A decoy to be remembered, or not any more.
     Decoy(DecoySeen),
-    /// What somebody else could not do, to be told.
+    /// What somebody else could not do, to be reported.
     Gap(Box<GapSeen>),
     /// What a pod is called.
     Pod(Box<PodNames>),
@@ -125,13 +116,13 @@ pub struct EngineHandle {
 
 /// Tells the loop something, from any thread.
 #[derive(Clone, Debug)]
-pub struct Teller(mpsc::Sender<Command>);
+pub struct CommandSender(mpsc::Sender<Command>);
 
-impl Teller {
+impl CommandSender {
     /// For the stage of findings: what is usual, what is a decoy. An engine that has ended judges nothing any more.
-    pub fn tell(&self, told: &Told) {
-        if let Ok(told) = serde_json::to_string(told) {
-            let _ = self.0.send(Command::Tell(told));
+    pub fn stage_input(&self, input: &StageInput) {
+        if let Ok(input) = serde_json::to_string(input) {
+            let _ = self.0.send(Command::StageInput(input));
         }
     }
 
@@ -192,7 +183,7 @@ impl Asker {
 /// What this agent remembers, for whoever answers questions.
 #[derive(Clone, Debug)]
 pub struct Memory {
-    pub teller: Teller,
+    pub commands: CommandSender,
     pub reader: Reader,
     /// The run that answers.
     pub epoch: u64,
@@ -217,8 +208,8 @@ impl EngineHandle {
 
     /// Tells the loop something.
     #[must_use]
-    pub fn teller(&self) -> Teller {
-        Teller(self.commands.clone())
+    pub fn commands(&self) -> CommandSender {
+        CommandSender(self.commands.clone())
     }
 
     /// What it remembers; `None` without a state directory.

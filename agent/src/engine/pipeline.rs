@@ -37,7 +37,7 @@ use std::io::{BufWriter, Write as _};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Name the sensor gives to what fanotify tells.
+/// Name the sensor gives to what fanotify reports.
 const FANOTIFY: &str = "fanotify";
 /// Processes remembered that /proc does not have any more.
 const MAX_ABSENT: usize = 4_096;
@@ -134,17 +134,7 @@ impl Pipeline {
             return;
         }
         let header = record.header();
-        if !self.accesses.is_empty()
-            && matches!(
-                header.kind,
-                Kind::SOCK_SEND
-                    | Kind::TLS_WRITE
-                    | Kind::UNIX_SEND
-                    | Kind::UDP_SEND
-                    | Kind::FD_WRITE
-                    | Kind::EXIT
-            )
-        {
+        if !self.accesses.is_empty() && (Kind::is_send(header.kind) || header.kind == Kind::EXIT) {
             for access in self.accesses.take_of(header.tgid) {
                 self.access(access);
             }
@@ -160,7 +150,7 @@ impl Pipeline {
     }
 
     fn access(&mut self, mut access: FileAccess) {
-        // Of a process that was gone when fanotify told of it, the records say who it was.
+        // Of a process that was gone when fanotify reported it, the records say who it was.
         if access.header.start_ns == 0
             && let Some(pid) = self.core.processes().latest(access.header.tgid)
         {
@@ -469,7 +459,7 @@ impl Pipeline {
             {
                 followed.insert(*child);
             }
-            // What others write is of no use to who follows one command, nor what of it was too long to be looked into.
+            // What others write is of no use to who follows one command, nor what of it was too long to be inspected.
             if let (Observation::Write(seen), Some(followed)) = (&observation, &self.followed)
                 && !followed.contains(seen.at.pid)
             {
@@ -484,7 +474,7 @@ impl Pipeline {
         self.carry_out(out.effects.drain(..));
     }
 
-    /// Whoever else an observation speaks of is known before it is told.
+    /// Whoever else an observation speaks of is known before it is reported.
     fn ensure_others_known(&mut self, observation: &Observation) {
         match observation {
             Observation::Withdrawn { fingerprint, .. } => self.inventory.withdraw(fingerprint),
@@ -502,9 +492,9 @@ impl Pipeline {
         }
     }
 
-    /// Whether an observation is of what a keytrail does: looking into files, a self-test's sends, and what it is told over
+    /// Whether an observation is of what a keytrail does: inspecting files, a self-test's sends, and what it is told over
     /// a Unix socket with a name, since nobody uses a credential there (a kubelet that is asked what pods are called sends
-    /// their specifications along). That it runs is told of it as of everybody.
+    /// their specifications along). That it runs is reported as of everybody.
     fn is_own(&mut self, observation: &Observation) -> bool {
         match observation {
             Observation::File(seen) => self.own.is(seen.at.pid),
@@ -536,7 +526,7 @@ impl Pipeline {
         }
     }
 
-    /// Makes sure that a process and its ancestors are known, from /proc when no record told of them.
+    /// Makes sure that a process and its ancestors are known, from /proc when no record reported them.
     pub fn ensure_known(&mut self, pid: Pid) {
         let mut chain = Vec::new();
         let mut next = pid;
@@ -597,8 +587,8 @@ impl Pipeline {
                 self.recording = None;
             }
         }
-        if let Observation::Findings { told } = observation {
-            self.judge.tell(told);
+        if let Observation::Findings { input } = observation {
+            self.judge.apply(input);
         }
         let Step { events, effects } = self.core.step(observation);
         let mut found = Vec::new();
@@ -651,7 +641,7 @@ impl Pipeline {
         }
     }
 
-    /// Forgets processes that are gone and whose end was not told.
+    /// Forgets processes that are gone and whose end was not reported.
     pub fn forget_dead(&mut self) {
         let table = self.core.processes();
         if let Some(followed) = &mut self.followed {
@@ -680,17 +670,7 @@ impl Pipeline {
 fn has_bytes(record: &Record<'_>) -> bool {
     match record {
         Record::FileNew(_, content) => !content.is_empty(),
-        record => matches!(
-            record.header().kind,
-            Kind::EXEC
-                | Kind::EXEC_CHUNK
-                | Kind::SOCK_SEND
-                | Kind::TLS_WRITE
-                | Kind::UNIX_SEND
-                | Kind::UDP_SEND
-                | Kind::FD_WRITE
-                | Kind::ANSWER
-        ),
+        record => Kind::has_bytes(record.header().kind),
     }
 }
 

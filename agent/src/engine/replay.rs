@@ -5,7 +5,6 @@ use keytrail_core::correlate::Core;
 use keytrail_export::convert;
 use keytrail_model::Observation;
 use keytrail_proto::v1;
-use std::fmt;
 use std::io::{self, BufRead};
 
 /// Longest line of a recording that is read, bytes. The longest is what the findings are told at the start: what is usual, which
@@ -13,26 +12,14 @@ use std::io::{self, BufRead};
 const MAX_LINE: u64 = 128 * 1024 * 1024;
 
 /// Why a recording could not be replayed.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ReplayError {
+    #[error("the recording cannot be read: {0}")]
     Io(io::Error),
     /// A line is not an observation.
-    Line {
-        number: u64,
-        reason: String,
-    },
+    #[error("line {number} of the recording: {reason}")]
+    Line { number: u64, reason: String },
 }
-
-impl fmt::Display for ReplayError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(e) => write!(f, "the recording cannot be read: {e}"),
-            Self::Line { number, reason } => write!(f, "line {number} of the recording: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for ReplayError {}
 
 /// Feeds every observation of `recording` to a new core; `each` gets the events.
 ///
@@ -60,8 +47,8 @@ pub fn replay(
                 number,
                 reason: e.to_string(),
             })?;
-        if let Observation::Findings { told } = &observation {
-            judge.tell(told);
+        if let Observation::Findings { input } = &observation {
+            judge.apply(input);
         }
         let mut found = Vec::new();
         for event in core.step(&observation).events {

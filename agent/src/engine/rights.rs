@@ -72,7 +72,7 @@ const RIGHTS: [Right; 5] = [
 /// What the last two have in common.
 const PROGRAMS: &[u32] = &[SYS_ADMIN, SYSLOG];
 
-/// Whether this process may not look at BPF programs of others.
+/// Whether this process may not inspect BPF programs of others.
 pub fn lacks_programs() -> bool {
     lacking()
         .iter()
@@ -84,7 +84,7 @@ pub fn lacking() -> Vec<&'static Right> {
     own().map_or_else(Vec::new, of)
 }
 
-/// Whether this process may look into any other.
+/// Whether this process may inspect any other.
 pub fn may_trace() -> bool {
     own().is_some_and(|set| set & (1 << SYS_PTRACE) != 0)
 }

@@ -34,16 +34,16 @@ const NICE: i32 = -10;
 /// The same when nothing has come for a while.
 const IDLE_WAIT: Duration = Duration::from_millis(250);
 /// Rest between two drains that both found something. A ring with a record in it is readable at once, so that without
-/// a rest the loop would turn for every single record, and look into /proc at processes that are busy dying.
+/// a rest the loop would turn for every single record, and inspect /proc at processes that are busy dying.
 const PACE: Duration = Duration::from_millis(4);
 const RESCAN_NS: u64 = 20_000_000;
 const FULL_RESCAN_NS: u64 = 30_000_000_000;
 /// One system call a hook.
 const HOOKS_NS: u64 = 2_000_000_000;
 const SWEEP_NS: u64 = 10_000_000_000;
-/// Who holds something has its libraries looked at when it connects; this is for the report, and for what is opened late.
+/// Who holds something has its libraries inspected when it connects; this is for the report, and for what is opened late.
 const LIBRARIES_NS: u64 = 10_000_000_000;
-/// A lap of the ring costs about 2 ms; a secret may be there for two seconds at most.
+/// A pass of the ring costs about 2 ms; a secret may be there for two seconds at most.
 const WIPE_NS: u64 = 1_000_000_000;
 /// When it is tried again after one that was not whole: a record that is still being written is in the way.
 const WIPE_AGAIN_NS: u64 = 50_000_000;
@@ -66,7 +66,7 @@ const LAST_WORK: Duration = Duration::from_millis(300);
 /// The engine's thread.
 pub(super) struct Runner {
     pub sensor: Sensor,
-    pub line: Pipeline,
+    pub pipeline: Pipeline,
     pub shared: Arc<Shared>,
     pub commands: mpsc::Receiver<Command>,
     pub node: v1::NodeStatus,
@@ -75,7 +75,7 @@ pub(super) struct Runner {
     pub uncovered: HashSet<String>,
     /// When files that could not be found again may be reported next.
     pub unlocated_due: u64,
-    /// The same for reads in /proc of processes that had ended, and how many of them are still to be told.
+    /// The same for reads in /proc of processes that had ended, and how many of them are still to be reported.
     pub reads_gone_due: u64,
     pub reads_gone: u64,
     /// The same for what found no room.
@@ -84,10 +84,10 @@ pub(super) struct Runner {
     pub end: Option<Instant>,
     /// Records that came after that.
     pub left: u64,
-    /// Events the ledger did not take, as far as told; and when more of them may be.
+    /// Events the ledger did not take, as far as reported; and when more of them may be.
     pub unwritten: u64,
     pub unwritten_due: u64,
-    /// Payloads beyond a budget that are still to be told.
+    /// Payloads beyond a budget that are still to be reported.
     pub budgets: Budgets,
     /// Leave the probes to a process that holds them until this one has exited.
     pub leave_probes: bool,
@@ -116,14 +116,14 @@ impl Runner {
     /// `node`: who this agent is.
     pub fn new(
         sensor: Sensor,
-        line: Pipeline,
+        pipeline: Pipeline,
         shared: &Arc<Shared>,
         commands: mpsc::Receiver<Command>,
         node: &v1::NodeStatus,
     ) -> Self {
         Self {
             sensor,
-            line,
+            pipeline,
             shared: shared.clone(),
             commands,
             node: node.clone(),
@@ -162,20 +162,20 @@ impl Runner {
         } else {
             self.wait(due);
         }
-        if self.line.answers() > 0 {
+        if self.pipeline.answers() > 0 {
             wire::scrub_stack();
         }
         for gap in self.guard.turn() {
-            self.line.gap(gap);
+            self.pipeline.gap(gap);
         }
         let now = boot_ns();
-        self.line.digest.files.read_events();
-        if now >= due.rescan && self.line.digest.files.is_dirty() {
-            self.line.rescan();
+        self.pipeline.digest.files.read_events();
+        if now >= due.rescan && self.pipeline.digest.files.is_dirty() {
+            self.pipeline.rescan();
             due.rescan = boot_ns() + RESCAN_NS;
         }
         let had = self.sensor.unread();
-        self.line.reports();
+        self.pipeline.reports();
         due.found = self.drain() > 0;
         if due.found || had == 0 {
             // A turn that takes nothing in where there was something is none.
@@ -185,9 +185,9 @@ impl Runner {
             due.busy_until = now + BUSY_NS;
             due.tick = due.tick.min(now + TICK_NS);
         }
-        self.line.background();
-        self.line.hashed();
-        self.line.apply(&mut self.sensor);
+        self.pipeline.background();
+        self.pipeline.hashed();
+        self.pipeline.apply(&mut self.sensor);
         self.libraries(now);
         if now >= due.tick {
             self.tick(now);
@@ -199,11 +199,11 @@ impl Runner {
                 };
         }
         if now >= due.hooks {
-            self.look_at_hooks(now);
+            self.check_hooks(now);
             due.hooks = now + HOOKS_NS;
         }
         if now >= due.full_rescan {
-            self.line.digest.files.mark_all();
+            self.pipeline.digest.files.mark_all();
             due.full_rescan = now + FULL_RESCAN_NS;
         }
         if now >= due.sweep {
@@ -215,20 +215,20 @@ impl Runner {
             self.report_libraries(now);
             due.libraries = now + LIBRARIES_NS;
         }
-        if self.line.digest.ring_dirty && now >= due.wipe {
+        if self.pipeline.digest.ring_dirty && now >= due.wipe {
             due.wipe = boot_ns() + self.wipe();
         }
-        if let Some(ledger) = &self.line.ledger {
+        if let Some(ledger) = &self.pipeline.ledger {
             ledger.overdue();
         }
         if now >= due.heartbeat {
-            if let Some(ledger) = &self.line.ledger {
+            if let Some(ledger) = &self.pipeline.ledger {
                 ledger.heartbeat(wall_ns());
             }
             due.heartbeat = now + HEARTBEAT_NS;
         }
         if now >= due.findings {
-            self.line.keep_findings();
+            self.pipeline.keep_findings();
             due.findings = now + FINDINGS_NS;
         }
         self.commands();
@@ -240,22 +240,22 @@ impl Runner {
                 // Who asked may have given up waiting.
                 Command::Status(answer) => drop(answer.send(self.status())),
                 Command::Decoy(seen) => {
-                    if let Some(ledger) = &self.line.ledger {
+                    if let Some(ledger) = &self.pipeline.ledger {
                         ledger.decoy(seen);
                     }
                 }
-                Command::Gap(gap) => self.line.gap(*gap),
-                Command::Pod(names) => self.line.step(&Observation::Pod {
+                Command::Gap(gap) => self.pipeline.gap(*gap),
+                Command::Pod(names) => self.pipeline.step(&Observation::Pod {
                     boot_ns: boot_ns(),
                     names,
                 }),
-                Command::PodGone(uid) => self.line.step(&Observation::PodGone {
+                Command::PodGone(uid) => self.pipeline.step(&Observation::PodGone {
                     boot_ns: boot_ns(),
                     uid,
                 }),
-                Command::Tell(told) => {
-                    self.line.step(&Observation::Findings { told });
-                    self.line.keep_findings();
+                Command::StageInput(input) => {
+                    self.pipeline.step(&Observation::Findings { input });
+                    self.pipeline.keep_findings();
                 }
             }
         }
@@ -264,7 +264,7 @@ impl Runner {
     /// Rests, but for what was inspected, and for functions to be probed before somebody calls them.
     pub fn pause(&self) {
         let fds = [
-            Some(self.line.digest.answers_fd()),
+            Some(self.pipeline.digest.answers_fd()),
             self.sensor.found_libraries(),
         ];
         let mut fds: Vec<_> = fds
@@ -281,7 +281,7 @@ impl Runner {
     }
 
     fn wait(&mut self, due: &Due) {
-        let digest = &self.line.digest;
+        let digest = &self.pipeline.digest;
         let mut extra: Vec<_> = digest.files.fd().into_iter().collect();
         extra.push(digest.answers_fd());
         let now = boot_ns();
@@ -302,7 +302,7 @@ impl Runner {
     pub fn drain(&mut self) -> usize {
         let Self {
             sensor,
-            line,
+            pipeline,
             shared,
             end,
             left,
@@ -310,17 +310,19 @@ impl Runner {
         } = self;
         // Before the drain: then it hands out who the readers are.
         let reads = sensor.process_reads();
-        line.takings.extend(reads.into_iter().map(Taking::of_read));
+        pipeline
+            .takings
+            .extend(reads.into_iter().map(Taking::of_read));
         let n = sensor.drain(&mut |raw| {
-            taken(line, &raw, &shared.stop, end, left);
+            taken(pipeline, &raw, &shared.stop, end, left);
             // Working off a backlog is progress, however long one turn takes.
             shared.turns.fetch_add(1, Ordering::Relaxed);
         });
-        line.accesses();
-        for taking in std::mem::take(&mut line.takings) {
-            line.taking(taking);
+        pipeline.accesses();
+        for taking in std::mem::take(&mut pipeline.takings) {
+            pipeline.taking(taking);
         }
-        line.apply(sensor);
+        pipeline.apply(sensor);
         self.libraries(boot_ns());
         if n > 0 {
             wire::scrub_stack();
@@ -331,28 +333,28 @@ impl Runner {
     /// Decides about processes whose record was lost: until then all they send is captured.
     fn sweep(&mut self) {
         for (tgid, exec_id) in self.sensor.sweep() {
-            if self.line.waits(tgid) {
+            if self.pipeline.waits(tgid) {
                 continue;
             }
             let Some(start) = keytrail_ingest::start_of(tgid) else {
                 continue;
             };
             let pid = Pid { tgid, start };
-            let known = self.line.core.knows(pid);
-            let concerns = match &self.line.followed {
+            let known = self.pipeline.core.knows(pid);
+            let concerns = match &self.pipeline.followed {
                 None => true,
                 Some(followed) => followed.contains(pid),
             };
             if concerns
                 && exec_id & PASSED == 0
-                && (!known || self.line.digest.missed(tgid, exec_id))
-                && let Some(mut snapshot) = self.line.digest.snapshot(tgid, boot_ns())
+                && (!known || self.pipeline.digest.missed(tgid, exec_id))
+                && let Some(mut snapshot) = self.pipeline.digest.snapshot(tgid, boot_ns())
             {
                 snapshot.executed = known;
                 let unreadable = snapshot.env_unreadable.clone();
-                self.line.snapshot(snapshot);
+                self.pipeline.snapshot(snapshot);
                 if let Some(why) = unreadable {
-                    self.line.gap(coverage::unreadable_environment(
+                    self.pipeline.gap(coverage::unreadable_environment(
                         pid,
                         &why,
                         rights::may_trace(),
@@ -360,35 +362,35 @@ impl Runner {
                     ));
                 }
             }
-            self.line
+            self.pipeline
                 .carry_out([Effect::Decide(Decision { pid, exec_id })]);
         }
-        self.line.forget_dead();
-        self.line.apply(&mut self.sensor);
+        self.pipeline.forget_dead();
+        self.pipeline.apply(&mut self.sensor);
     }
 
     /// What a ring still holds is overwritten, so that no secret outlives its use there. Returns after how many nanoseconds it
     /// may be done again: soon where not all of it was, and later and later where that goes on.
     fn wipe(&mut self) -> u64 {
-        self.line.digest.ring_dirty = false;
+        self.pipeline.digest.ring_dirty = false;
         let Self {
             sensor,
-            line,
+            pipeline,
             shared,
             end,
             left,
             ..
         } = self;
-        let mut sink = |raw: RawRecord<'_>| taken(line, &raw, &shared.stop, end, left);
+        let mut sink = |raw: RawRecord<'_>| taken(pipeline, &raw, &shared.stop, end, left);
         let wiped = sensor.wipe(&mut sink);
         if let Err(error) = &wiped {
             if self.unwiped == 0 {
                 tracing::error!(%error, "the ring could not be overwritten");
             }
-            line.digest.ring_dirty = true;
+            pipeline.digest.ring_dirty = true;
         }
-        line.accesses();
-        line.apply(sensor);
+        pipeline.accesses();
+        pipeline.apply(sensor);
         wire::scrub_stack();
         if wiped.is_ok() {
             self.unwiped = 0;
@@ -400,20 +402,20 @@ impl Runner {
 
     fn tick(&mut self, now: u64) {
         let mut out = Digested::default();
-        self.line.digest.tick(now, &mut out);
-        self.line.take(&mut out);
+        self.pipeline.digest.tick(now, &mut out);
+        self.pipeline.take(&mut out);
         let (at, wall) = both();
         // Of the moment up to which the records were taken in: what is without a time of its own came after it.
-        self.line.step(&Observation::Tick {
+        self.pipeline.step(&Observation::Tick {
             boot_ns: now,
             wall_ns: wall.saturating_sub(at.saturating_sub(now)),
         });
-        // Compilers read and delete files all the time: told together, not one by one.
-        if self.line.digest.unlocated > 0 && now >= self.unlocated_due {
-            let count = std::mem::take(&mut self.line.digest.unlocated);
+        // Compilers read and delete files all the time: reported together, not one by one.
+        if self.pipeline.digest.unlocated > 0 && now >= self.unlocated_due {
+            let count = std::mem::take(&mut self.pipeline.digest.unlocated);
             self.unlocated_due = now + UNLOCATED_NS;
             let gap = coverage::unlocated(count, now, wall.saturating_sub(UNLOCATED_NS), wall);
-            self.line.gap(gap);
+            self.pipeline.gap(gap);
         }
         self.reads_gone += self.sensor.process_reads_gone();
         if self.reads_gone > 0 && now >= self.reads_gone_due {
@@ -421,43 +423,43 @@ impl Runner {
             let count = std::mem::take(&mut self.reads_gone);
             let gap = coverage::reads_gone(count, now, wall.saturating_sub(UNLOCATED_NS), wall);
             // Whose reads they were is not known: a command that is followed alone may have made none of them.
-            self.line.gap(gap);
+            self.pipeline.gap(gap);
         }
         if now >= self.dropped_due {
-            let mut dropped = self.line.judge.dropped();
-            dropped.gather(self.line.digest.dropped());
+            let mut dropped = self.pipeline.judge.dropped();
+            dropped.gather(self.pipeline.digest.dropped());
             if !dropped.is_empty() {
-                self.dropped_due = now + Dropped::TELL_NS;
+                self.dropped_due = now + Dropped::REPORT_INTERVAL_NS;
             }
             for (bound, count) in dropped.take() {
-                self.line.gap(bound.gap(count, now));
+                self.pipeline.gap(bound.gap(count, now));
             }
         }
-        let unwritten = self.line.ledger.as_ref().map_or(0, Ledger::overflowed);
+        let unwritten = self.pipeline.ledger.as_ref().map_or(0, Ledger::overflowed);
         if unwritten > self.unwritten && now >= self.unwritten_due {
-            self.unwritten_due = now + Dropped::TELL_NS;
+            self.unwritten_due = now + Dropped::REPORT_INTERVAL_NS;
             let count = unwritten - self.unwritten;
             self.unwritten = unwritten;
-            self.line.gap(coverage::unwritten(count, now));
+            self.pipeline.gap(coverage::unwritten(count, now));
         }
-        if let Some(recording) = &mut self.line.recording {
+        if let Some(recording) = &mut self.pipeline.recording {
             // So that an engine that is killed leaves what it recorded; what fails here fails at the next observation.
             let _ = recording.flush();
         }
         for passed in self.sensor.passed_over() {
             self.budgets.add(&passed, now);
         }
-        self.tell_budgets(now, now);
+        self.report_budgets(now, now);
         let losses = self.sensor.losses();
-        // What one program has told too often is nobody else's loss, and must not keep the hooks from being tried.
+        // What one program has reported too often is nobody else's loss, and must not keep the hooks from being tried.
         let lost = losses
             .iter()
             .any(|loss| loss.kind != keytrail_sensor::ATTACH_LIMIT);
         for change in self.sensor.try_hooks(now, wall, lost) {
-            self.line.gap(checks::hook(&change, now, wall));
+            self.pipeline.gap(checks::hook(&change, now, wall));
         }
         if let Some(untried) = self.sensor.untried() {
-            self.line.gap(checks::untried(untried, now, wall));
+            self.pipeline.gap(checks::untried(untried, now, wall));
         }
         for loss in losses {
             *self.lost.entry(loss.kind.to_owned()).or_default() += loss.count;
@@ -469,62 +471,63 @@ impl Runner {
                 wall.saturating_sub(TICK_NS),
                 wall,
             );
-            self.line.gap(gap);
+            self.pipeline.gap(gap);
         }
-        self.line.apply(&mut self.sensor);
+        self.pipeline.apply(&mut self.sensor);
         // Streams and files that were decided by time had secrets on this stack.
         wire::scrub_stack();
     }
 
     /// Whether the hooks are at their places, and what others have in the kernel.
-    fn look_at_hooks(&mut self, now: u64) {
+    fn check_hooks(&mut self, now: u64) {
         let wall = wall_ns();
-        for change in self.sensor.look_at_hooks(wall) {
+        for change in self.sensor.check_hooks(wall) {
             tracing::warn!(
                 signal = change.signal.word(),
                 hook = change.hook,
                 "a hook was taken off"
             );
-            self.line.gap(checks::hook(&change, now, wall));
+            self.pipeline.gap(checks::hook(&change, now, wall));
         }
         for news in self.sensor.foreign() {
             if let ForeignNews::Unknown(refused) = &news {
                 if rights::lacks_programs() {
-                    // Told at the start.
+                    // Reported at the start.
                     continue;
                 }
                 self.sensor.refused(Signal::ProcessAttach, refused.clone());
             }
-            self.line.gap(checks::foreign(news, now));
+            self.pipeline.gap(checks::foreign(news, now));
         }
     }
 
     /// Payloads beyond a budget whose telling is due by `due`.
-    fn tell_budgets(&mut self, now: u64, due: u64) {
-        for told in self.budgets.due(due) {
+    fn report_budgets(&mut self, now: u64, due: u64) {
+        for reported in self.budgets.due(due) {
             // What other programs write and send is no gap of the command that is followed.
-            let followed = self.line.followed.as_ref();
-            if followed.is_some_and(|followed| !followed.has_tgid(told.tgid)) {
+            let followed = self.pipeline.followed.as_ref();
+            if followed.is_some_and(|followed| !followed.has_tgid(reported.tgid)) {
                 continue;
             }
             // One that has ended is known by what was seen of it.
-            let start = keytrail_ingest::start_of(told.tgid);
+            let start = keytrail_ingest::start_of(reported.tgid);
             let pid = start.map_or_else(
-                || self.line.core.processes().latest(told.tgid),
+                || self.pipeline.core.processes().latest(reported.tgid),
                 |start| {
                     Some(Pid {
-                        tgid: told.tgid,
+                        tgid: reported.tgid,
                         start,
                     })
                 },
             );
-            let exe = pid.and_then(|pid| self.line.core.processes().get(pid));
+            let exe = pid.and_then(|pid| self.pipeline.core.processes().get(pid));
             let name = exe.map_or_else(String::new, |p| p.exe.path.clone());
-            let mut gap = coverage::budget(&told, pid, &name, now);
+            let mut gap = coverage::budget(&reported, pid, &name, now);
             // Counted at the last tick, and happened since the one before it.
             gap.to_wall_ns = wall_ns();
-            gap.from_wall_ns = gap.to_wall_ns - (now - told.since_ns).min(gap.to_wall_ns) - TICK_NS;
-            self.line.gap(gap);
+            gap.from_wall_ns =
+                gap.to_wall_ns - (now - reported.since_ns).min(gap.to_wall_ns) - TICK_NS;
+            self.pipeline.gap(gap);
         }
     }
 
@@ -540,20 +543,20 @@ impl Runner {
         let Self {
             sensor,
             uncovered,
-            line,
+            pipeline,
             ..
         } = self;
         let new: Vec<_> = sensor
             .status()
             .libraries
             .iter()
-            .filter(|l| !l.covered && line.concerns(l) && uncovered.insert(l.path.clone()))
+            .filter(|l| !l.covered && pipeline.concerns(l) && uncovered.insert(l.path.clone()))
             .collect();
         for library in &new {
-            line.step(&coverage::unhooked(library));
+            pipeline.step(&coverage::unhooked(library));
         }
         for gap in coverage::uncovered(&new, now) {
-            line.gap(gap);
+            pipeline.gap(gap);
         }
     }
 
@@ -562,36 +565,37 @@ impl Runner {
         std::thread::sleep(LAST_RECORDS);
         // Once: what comes in from now on is not waited for.
         self.drain();
-        self.line.answers();
-        while (self.line.is_waiting() || self.sensor.is_searching()) && Instant::now() < end {
+        self.pipeline.answers();
+        while (self.pipeline.is_waiting() || self.sensor.is_searching()) && Instant::now() < end {
             self.pause();
-            self.line.answers();
+            self.pipeline.answers();
             self.libraries(boot_ns());
         }
         // What was still being written to a ring when it was drained comes in with this, and may wait in its turn.
         self.wipe();
-        self.line.answers();
-        self.left += self.line.go_on(end.max(Instant::now()) + LAST_WORK);
-        self.line.reports();
-        self.line.background();
-        self.line.report_unattributed(u64::MAX);
+        self.pipeline.answers();
+        self.left += self.pipeline.go_on(end.max(Instant::now()) + LAST_WORK);
+        self.pipeline.reports();
+        self.pipeline.background();
+        self.pipeline.report_unattributed(u64::MAX);
         (self.dropped_due, self.reads_gone_due) = (0, 0);
         (self.unlocated_due, self.unwritten_due) = (0, 0);
         self.tick(boot_ns());
         if self.left > 0 {
             let gap = coverage::not_taken_in(self.left, boot_ns());
-            self.line.gap(gap);
+            self.pipeline.gap(gap);
         }
-        self.tell_budgets(boot_ns(), u64::MAX);
-        self.line.step(&Observation::Stop { boot_ns: boot_ns() });
+        self.report_budgets(boot_ns(), u64::MAX);
+        self.pipeline
+            .step(&Observation::Stop { boot_ns: boot_ns() });
         self.keep_all_findings();
-        if let Some(recording) = &mut self.line.recording
+        if let Some(recording) = &mut self.pipeline.recording
             && let Err(error) = recording.flush()
         {
             tracing::error!(%error, "the recording could not be finished");
         }
         let status = self.status();
-        if let Some(ledger) = self.line.ledger.take()
+        if let Some(ledger) = self.pipeline.ledger.take()
             && let Err(error) = ledger.end_run(LEDGER_END)
         {
             tracing::error!(%error, "the end of this run could not be noted");
@@ -607,27 +611,29 @@ impl Runner {
     }
 
     fn keep_all_findings(&mut self) {
-        let left = self.line.keep_all_findings(Instant::now() + LEARNED_END);
+        let left = self
+            .pipeline
+            .keep_all_findings(Instant::now() + LEARNED_END);
         if left.sum() > 0 {
             let gap = coverage::unlearned(left.credentials, left.findings, boot_ns());
-            self.line.gap(gap);
+            self.pipeline.gap(gap);
         }
     }
 
     fn status(&self) -> v1::GetStatusResponse {
-        let table = self.line.core.processes();
+        let table = self.pipeline.core.processes();
         let mut lost = self.lost.clone();
-        if self.line.bad_records > 0 {
-            lost.insert("undecodable".to_owned(), self.line.bad_records);
+        if self.pipeline.bad_records > 0 {
+            lost.insert("undecodable".to_owned(), self.pipeline.bad_records);
         }
         let mut records: BTreeMap<String, u64> = self
-            .line
+            .pipeline
             .records
             .iter()
             .map(|(k, v)| ((*k).to_owned(), *v))
             .collect();
-        if self.line.own.left_out() > 0 {
-            records.insert(super::OWN_LEFT_OUT.to_owned(), self.line.own.left_out());
+        if self.pipeline.own.left_out() > 0 {
+            records.insert(super::OWN_LEFT_OUT.to_owned(), self.pipeline.own.left_out());
         }
         for passed in self.sensor.passed_totals() {
             if passed.count != 0 {
@@ -638,17 +644,17 @@ impl Runner {
         let counters = v1::Counters {
             records: records.into_iter().collect(),
             lost: lost.into_iter().collect(),
-            events: self.line.events,
+            events: self.pipeline.events,
             gaps: self
-                .line
+                .pipeline
                 .gaps
                 .iter()
                 .map(|(k, v)| ((*k).to_owned(), *v))
                 .collect(),
-            credentials: self.line.digest.registry.len() as u64,
+            credentials: self.pipeline.digest.registry.len() as u64,
             processes: table.len() as u64,
             holders: table.live().filter(|p| !p.holdings.is_empty()).count() as u64,
-            watched_files: self.line.digest.files.table.len() as u64,
+            watched_files: self.pipeline.digest.files.table.len() as u64,
         };
         v1::GetStatusResponse {
             node: Some(self.node.clone()),
@@ -656,7 +662,7 @@ impl Runner {
             ..coverage::status(self.sensor.status(), |library| {
                 library.covered
                     || self.uncovered.contains(&library.path)
-                    || self.line.concerns(library)
+                    || self.pipeline.concerns(library)
             })
         }
     }
@@ -682,7 +688,7 @@ struct Due {
 
 /// Takes a record in; one that comes when the time of the end is up is counted.
 fn taken(
-    line: &mut Pipeline,
+    pipeline: &mut Pipeline,
     raw: &RawRecord<'_>,
     stop: &AtomicBool,
     end: &mut Option<Instant>,
@@ -692,8 +698,8 @@ fn taken(
         && Instant::now() >= *end.get_or_insert_with(|| Instant::now() + END)
     {
         // What other programs did at the end is no gap of the command that is followed.
-        *left += u64::from(line.concerns_record(raw));
+        *left += u64::from(pipeline.concerns_record(raw));
         return;
     }
-    line.record(raw);
+    pipeline.record(raw);
 }

@@ -6,7 +6,7 @@ use super::pipeline::inventory::Inventory;
 use super::pipeline::programs::Programs;
 use super::run::Runner;
 use super::{
-    EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, Teller, coverage, rights,
+    CommandSender, EngineError, EngineHandle, EngineOptions, Memory, Shared, Sink, coverage, rights,
 };
 use crate::config;
 use keytrail_host::clock::{boot_ns, both, wall_ns};
@@ -57,7 +57,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     }
     let digest = digest(&options, classifier, fingerprinter)?;
     let reader = ledger.as_ref().map(Ledger::reader);
-    let mut line = pipeline(&options, digest, ledger, sink)?;
+    let mut pipeline = new_pipeline(&options, digest, ledger, sink)?;
     let node = v1::NodeStatus {
         agent: run.agent.clone(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -68,16 +68,16 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     };
     let epoch = node.epoch;
     let first = first_observation(&options, run, &node);
-    line.step(&Observation::Start(first));
-    line.begin_findings(&options.config.findings_dir);
+    pipeline.step(&Observation::Start(first));
+    pipeline.begin_findings(&options.config.findings_dir);
     let shared = Arc::new(Shared::default());
     let (commands, receiver) = mpsc::channel();
-    let mut runner = Runner::new(sensor, line, &shared, receiver, &node);
+    let mut runner = Runner::new(sensor, pipeline, &shared, receiver, &node);
     runner.leave_probes = options.leave_probes;
     runner.guard = Guard::new(options.config_file.clone());
     if !options.config.exclude.is_empty() {
         let gap = coverage::excluded(&options.config.exclude, boot_ns());
-        runner.line.gap(gap);
+        runner.pipeline.gap(gap);
     }
     prepare(&mut runner, options.follow_only);
     let thread = thread::Builder::new()
@@ -87,7 +87,7 @@ pub(super) fn start(options: EngineOptions, sink: Sink) -> Result<EngineHandle, 
     Ok(EngineHandle {
         shared,
         memory: reader.map(|reader| Memory {
-            teller: Teller(commands.clone()),
+            commands: CommandSender(commands.clone()),
             reader,
             epoch,
             fingerprint_key,
@@ -118,7 +118,7 @@ fn digest(
 }
 
 /// What a record passes, with where it ends up.
-fn pipeline(
+fn new_pipeline(
     options: &EngineOptions,
     digest: Digest,
     ledger: Option<Ledger>,
@@ -131,35 +131,35 @@ fn pipeline(
         }
         None => Some(sink),
     };
-    let mut line = Pipeline::new(digest, sink, options.follow_only);
+    let mut pipeline = Pipeline::new(digest, sink, options.follow_only);
     if ledger.is_some() {
-        line.programs = Programs::start();
+        pipeline.programs = Programs::start();
     }
-    line.ledger = ledger;
+    pipeline.ledger = ledger;
     if options.follow_only.is_none() {
-        line.inventory = Inventory::open(options.state_dir.as_deref());
+        pipeline.inventory = Inventory::open(options.state_dir.as_deref());
     }
     if let Some(path) = &options.record {
-        line.recording = Some(BufWriter::new(create_private(path)?));
+        pipeline.recording = Some(BufWriter::new(create_private(path)?));
     }
-    Ok(line)
+    Ok(pipeline)
 }
 
 /// Gaps known from the start, watched files, and the processes that run already.
 fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     let now = boot_ns();
     for gap in coverage::initial(runner.sensor.status(), now) {
-        runner.line.gap(gap);
+        runner.pipeline.gap(gap);
     }
     if let Some(why) = keytrail_ingest::files_refused() {
         let refused = coverage::openat2(&why);
-        runner.line.gap(coverage::files_closed(&refused, now));
+        runner.pipeline.gap(coverage::files_closed(&refused, now));
         runner.sensor.refused(Signal::FileRead, refused);
     }
     for right in rights::lacking() {
         let refused = right.refused();
         tracing::warn!("{}", refused.reason);
-        runner.line.gap(right.gap(now));
+        runner.pipeline.gap(right.gap(now));
         runner.sensor.refused(right.signal(), refused);
     }
     // Who holds what comes first: until then the kernel side takes running holders for clean.
@@ -168,7 +168,7 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
         Some(root) => {
             // The chain above the command is read when its first record comes; the command itself is known by pid.
             if let Some(start) = keytrail_ingest::start_of(root)
-                && let Some(followed) = &mut runner.line.followed
+                && let Some(followed) = &mut runner.pipeline.followed
             {
                 followed.insert(Pid { tgid: root, start });
             }
@@ -176,10 +176,10 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     }
     runner.sensor.search_libraries();
     if follow_only.is_none() {
-        runner.line.start_background();
-        runner.sensor.look_ahead();
+        runner.pipeline.start_background();
+        runner.sensor.search_ahead();
         for tgid in keytrail_ingest::list_pids() {
-            runner.line.digest.files.add_process(tgid);
+            runner.pipeline.digest.files.add_process(tgid);
         }
     }
     // The engine's thread has a reader of its own.
@@ -187,27 +187,27 @@ fn prepare(runner: &mut Runner, follow_only: Option<u32>) {
     // What was read of processes is not to lie there while the rest is found.
     keytrail_payload::scrub_stack();
     find_watched(runner);
-    runner.line.apply(&mut runner.sensor);
+    runner.pipeline.apply(&mut runner.sensor);
     runner.report_libraries(now);
     keytrail_payload::scrub_stack();
 }
 
 /// Finds what is watched, and TLS. What takes longer is found while the agent runs: until then a first read of a watched
-/// file is told like that of any other. Records are taken in meanwhile: a host that is busy fills a ring in a moment.
+/// file is reported like that of any other. Records are taken in meanwhile: a host that is busy fills a ring in a moment.
 fn find_watched(runner: &mut Runner) {
     let begin = Instant::now();
     loop {
-        let digest = &runner.line.digest;
+        let digest = &runner.pipeline.digest;
         let watching = digest.files.is_dirty() || !digest.is_idle();
         let spent = begin.elapsed();
         if !(watching && spent < WATCH_SET || runner.sensor.is_searching() && spent < LIBRARIES) {
             return;
         }
         if watching {
-            runner.line.rescan();
+            runner.pipeline.rescan();
         }
         runner.pause();
-        runner.line.answers();
+        runner.pipeline.answers();
         runner.drain();
     }
 }
@@ -240,23 +240,23 @@ fn backfill(runner: &mut Runner) {
         if tgid == me {
             continue;
         }
-        let snapshot = runner.line.digest.snapshot(tgid, boot_ns());
+        let snapshot = runner.pipeline.digest.snapshot(tgid, boot_ns());
         // Gone by now, or there and telling nothing of itself.
         if snapshot.is_none()
             && keytrail_ingest::start_of(tgid).is_none()
             && Path::new(&format!("/proc/{tgid}")).exists()
         {
-            runner.line.gap(unknown_process(tgid));
+            runner.pipeline.gap(unknown_process(tgid));
         }
         if let Some(snapshot) = snapshot {
             let unreadable = snapshot
                 .env_unreadable
                 .clone()
                 .map(|why| (snapshot.at.pid, why));
-            runner.line.snapshot(snapshot);
+            runner.pipeline.snapshot(snapshot);
             seen += 1;
             if let Some((pid, why)) = unreadable {
-                runner.line.gap(coverage::unreadable_environment(
+                runner.pipeline.gap(coverage::unreadable_environment(
                     pid,
                     &why,
                     rights::may_trace(),
@@ -265,8 +265,8 @@ fn backfill(runner: &mut Runner) {
             }
         }
     }
-    runner.line.apply(&mut runner.sensor);
-    runner.line.gap(before_the_agent(seen));
+    runner.pipeline.apply(&mut runner.sensor);
+    runner.pipeline.gap(before_the_agent(seen));
 }
 
 /// Processes that had done what they did before the agent looked.
@@ -343,7 +343,7 @@ fn sensor_options(options: &EngineOptions) -> SensorOptions {
         limits: limits(&options.config.capture),
         checks: Checks {
             every: Duration::from_secs(options.config.self_check_seconds.into()),
-            can_provoke: options.can_provoke,
+            can_exercise: options.can_exercise,
             file: options.state_dir.as_ref().map(|dir| dir.join("self-test")),
         },
         ..SensorOptions::default()

@@ -1,8 +1,8 @@
-//! Findings that tell of one act, as one: the strongest, with the names of the others.
+//! Findings that report one act, as one: the strongest, with the names of the others.
 
 use std::cmp::Ordering;
 
-/// What is told of an act.
+/// What is reported about an act.
 pub trait OfAct {
     /// Epoch and number of the act; a number of 0 is none that others could belong to.
     fn act(&self) -> (u64, u64);
@@ -100,18 +100,18 @@ mod tests {
             all
         };
         for reversed in [false, true] {
-            let mut told: Vec<(&str, String)> = fold(all(reversed))
+            let mut reported: Vec<(&str, String)> = fold(all(reversed))
                 .iter()
                 .map(|(head, others)| (head.2, also(others)))
                 .collect();
-            told.sort_unstable();
+            reported.sort_unstable();
             let expected = [
                 ("in-dns", String::new()),
                 ("in-url", String::new()),
                 ("key-sent", "uploaded, in-arguments x2".to_owned()),
                 ("reused", String::new()),
             ];
-            assert_eq!(told, expected, "{reversed}");
+            assert_eq!(reported, expected, "{reversed}");
         }
     }
 }

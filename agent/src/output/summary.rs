@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// A summary is for people: what goes beyond these is counted, not listed.
 const MAX_CREDENTIALS: usize = 10_000;
-const MAX_PLACES: usize = 64;
+const MAX_LOCATIONS: usize = 64;
 const MAX_GAPS: usize = 64;
 
 /// Accumulates events. Memory is bounded whatever comes.
@@ -24,19 +24,19 @@ pub struct Summary {
     /// Records the kernel side lost, as the stream reported them.
     lost: u64,
     seen: BTreeMap<String, usize>,
-    credentials: Vec<Met>,
+    credentials: Vec<CredentialSummary>,
     beyond: u64,
     gaps: Vec<(Gap, u64)>,
 }
 
-/// One credential as it was met.
+/// One credential as it was seen.
 #[derive(Clone, Debug, Default)]
-struct Met {
+struct CredentialSummary {
     label: String,
     identifier: String,
     sources: Vec<(String, u64)>,
     sends: Vec<(Send, u64)>,
-    /// Sources or sends beyond [`MAX_PLACES`].
+    /// Sources or sends beyond [`MAX_LOCATIONS`].
     more: u64,
 }
 
@@ -55,7 +55,7 @@ pub struct TraceEnd {
     pub elapsed: Duration,
     /// "exit status 0", "killed by signal 9".
     pub outcome: String,
-    /// Processes of the command that met credentials, still run, and are no longer followed.
+    /// Processes of the command that obtained credentials, still run, and are no longer followed.
     pub survivors: usize,
 }
 
@@ -87,24 +87,24 @@ impl Summary {
             }
             None => {
                 self.seen.insert(credential.fingerprint.clone(), next);
-                self.credentials.push(Met {
+                self.credentials.push(CredentialSummary {
                     label: describe::credential(Some(credential)),
-                    ..Met::default()
+                    ..CredentialSummary::default()
                 });
                 next
             }
         };
-        let met = &mut self.credentials[index];
-        if met.identifier.is_empty() {
-            met.identifier.clone_from(&credential.identifier);
+        let summary = &mut self.credentials[index];
+        if summary.identifier.is_empty() {
+            summary.identifier.clone_from(&credential.identifier);
         }
         let by = describe::process(event.process.as_ref());
         let sent = event.kind == EventKind::CredentialSent.number();
         if let Some(source) = &event.source
             && !sent
         {
-            met.more += count(
-                &mut met.sources,
+            summary.more += count(
+                &mut summary.sources,
                 format!("{} by {by}", describe::source(source)),
                 1,
             );
@@ -128,8 +128,8 @@ impl Summary {
                 .destination
                 .as_ref()
                 .map_or_else(|| "unknown destination".to_owned(), describe::destination);
-            met.more += count(
-                &mut met.sends,
+            summary.more += count(
+                &mut summary.sends,
                 Send {
                     grade: evidence.grade,
                     destination,
@@ -141,7 +141,7 @@ impl Summary {
         }
     }
 
-    /// Counts a gap that came beside the events: a reader that was too slow, or more of what was told already.
+    /// Counts a gap that came beside the events: a reader that was too slow, or more of what was reported already.
     pub fn missed(&mut self, gap: &Gap) {
         if gap.reason == GapReason::ClientTooSlow.number() {
             self.missed += gap.count;
@@ -165,7 +165,7 @@ impl Summary {
         self.events
     }
 
-    /// Different credentials met.
+    /// Different credentials seen.
     pub fn credentials(&self) -> usize {
         self.credentials.len()
     }
@@ -203,7 +203,7 @@ impl Summary {
         counted.max(self.lost) + self.missed
     }
 
-    /// The end of `keytrail trace`: what was met, from where, where it went, and what could not be seen.
+    /// The end of `keytrail trace`: what was seen, from where, where it went, and what could not be seen.
     pub fn trace(&self, end: &TraceEnd, status: &GetStatusResponse, style: &Style) -> String {
         let mut out = String::new();
         let heading = format!(
@@ -215,7 +215,7 @@ impl Summary {
         style.paint(&mut out, Colour::Bold, &heading);
         out.push('\n');
         if self.credentials.is_empty() {
-            out.push_str("No credential was met");
+            out.push_str("No credential was seen");
             let lost = self.lost_total(status.counters.as_ref());
             out.push_str(if self.gaps.is_empty() && lost == 0 {
                 ".\n"
@@ -224,8 +224,8 @@ impl Summary {
             });
         }
         let mut table = Table::new(&["CREDENTIAL", "IDENTIFIER", "", "WHERE"]);
-        for met in &self.credentials {
-            met.rows(&mut table);
+        for summary in &self.credentials {
+            summary.rows(&mut table);
         }
         if !table.is_empty() {
             out.push_str(&table.render(style));
@@ -283,7 +283,7 @@ impl Summary {
     }
 }
 
-impl Met {
+impl CredentialSummary {
     fn rows(&self, table: &mut Table) {
         // The credential is named in its first row only.
         let mut name = (self.label.as_str(), self.identifier.as_str());
@@ -332,7 +332,7 @@ impl Met {
 fn count<T: PartialEq>(list: &mut Vec<(T, u64)>, entry: T, more: u64) -> u64 {
     if let Some((_, times)) = list.iter_mut().find(|(e, _)| *e == entry) {
         *times += more;
-    } else if list.len() < MAX_PLACES {
+    } else if list.len() < MAX_LOCATIONS {
         list.push((entry, more));
     } else {
         return more;
@@ -365,7 +365,7 @@ fn coverage(libraries: &[LibraryStatus]) -> String {
         }
     }
     if stacks.is_empty() {
-        return "no TLS library met".into();
+        return "no TLS library found".into();
     }
     let describe = |(stack, (covered, all, reason)): (&&str, &(usize, usize, &str))| {
         let mut text = (*stack).to_owned();

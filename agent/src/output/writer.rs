@@ -41,7 +41,7 @@ impl<W: Write> Writer<W> {
         }
     }
 
-    /// For people who look on: what is not seen is told once, and then counted.
+    /// For people who look on: what is not seen is reported once, and then counted.
     #[must_use]
     pub fn condensed(mut self) -> Writer<W> {
         self.condense = (self.format == Format::Compact).then(Condense::default);
@@ -104,14 +104,14 @@ impl<W: Write> Writer<W> {
     pub fn event(&mut self, event: &Event) -> io::Result<()> {
         if let Some(condense) = &mut self.condense {
             let now = Instant::now();
-            let (told, told_before) = match &event.gap {
+            let (reported, reported_before) = match &event.gap {
                 Some(gap) => (condense.is_first(gap, now), condense.due(now)),
                 None => (true, condense.all(now)),
             };
-            for gap in told_before {
+            for gap in reported_before {
                 self.line(&gap_event(gap))?;
             }
-            if !told {
+            if !reported {
                 return Ok(());
             }
         }

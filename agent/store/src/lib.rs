@@ -16,7 +16,6 @@ use keytrail_host::clock::wall_ns;
 use keytrail_model::EventKind;
 use keytrail_proto::v1::Event;
 use rustix::fs::FlockOperation;
-use std::fmt;
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{
@@ -45,58 +44,37 @@ pub struct Ledger {
 }
 
 /// Why the ledger cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
     /// Another agent has this state directory.
+    #[error(
+        "another agent uses the state directory {0}: stop it or choose another with --state-dir"
+    )]
     InUse(PathBuf),
+    #[error("{what} {path}: {source}")]
     Io {
         what: String,
         path: PathBuf,
         source: io::Error,
     },
+    #[error("{path}: {source}")]
     Database {
         path: PathBuf,
         source: rusqlite::Error,
     },
     /// Written by a newer keytrail.
+    #[error("{path} was written by a newer keytrail (schema {version}): upgrade, or move it away")]
     Newer { path: PathBuf, version: i64 },
     /// The system's random numbers failed.
+    #[error("the system gave no random numbers")]
     Random,
     /// The disk took longer than there was time.
+    #[error("the disk did not take the last events in time")]
     Slow,
     /// It leads elsewhere, or is somebody else's.
+    #[error("the state directory {0} {1}: choose another with --state-dir")]
     Foreign(PathBuf, String),
 }
-
-impl fmt::Display for LedgerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LedgerError::InUse(dir) => write!(
-                f,
-                "another agent uses the state directory {}: stop it or choose another with --state-dir",
-                dir.display()
-            ),
-            LedgerError::Io { what, path, source } => {
-                write!(f, "{what} {}: {source}", path.display())
-            }
-            LedgerError::Database { path, source } => write!(f, "{}: {source}", path.display()),
-            LedgerError::Newer { path, version } => write!(
-                f,
-                "{} was written by a newer keytrail (schema {version}): upgrade, or move it away",
-                path.display()
-            ),
-            LedgerError::Random => f.write_str("the system gave no random numbers"),
-            LedgerError::Slow => f.write_str("the disk did not take the last events in time"),
-            LedgerError::Foreign(path, why) => write!(
-                f,
-                "the state directory {} {why}: choose another with --state-dir",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for LedgerError {}
 
 impl Ledger {
     /// Opens (or makes) the ledger in `dir` with the default [`Retention`].
@@ -185,7 +163,7 @@ impl Ledger {
         self.writer.outbox().overdue();
     }
 
-    /// Queues what a look at a file found. Never waits.
+    /// Queues what an inspection of a file found. Never waits.
     pub fn place(&self, seen: PlaceSeen) {
         self.writer.place(seen);
     }
@@ -300,11 +278,11 @@ impl Ledger {
 /// is written to it would be written elsewhere.
 ///
 /// # Errors
-/// It is neither; or it cannot be looked at.
+/// It is neither; or it cannot be inspected.
 pub fn own(dir: &Path) -> Result<(), LedgerError> {
     let me = rustix::process::geteuid().as_raw();
     let io_error = |source| LedgerError::Io {
-        what: "cannot look at the state directory".to_owned(),
+        what: "cannot inspect the state directory".to_owned(),
         path: dir.to_owned(),
         source,
     };

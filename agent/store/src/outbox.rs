@@ -31,7 +31,7 @@ struct State {
     /// Number of the last event that was recorded.
     recorded: u64,
     /// Number of the last event that is on disk, or will never be.
-    settled: u64,
+    committed: u64,
 }
 
 impl fmt::Debug for Outbox {
@@ -73,18 +73,18 @@ impl Outbox {
                 .waiting
                 .push_back((number, Instant::now(), event.clone()));
         }
-        let settled = number <= state.settled;
+        let committed = number <= state.committed;
         drop(state);
-        if settled {
+        if committed {
             self.release(|_| false);
         }
     }
 
     /// Everything up to this number is on disk, or will never be.
-    pub fn settle(&self, number: u64) {
+    pub fn commit(&self, number: u64) {
         {
             let mut state = lock(&self.state);
-            state.settled = state.settled.max(number);
+            state.committed = state.committed.max(number);
         }
         self.release(|_| false);
     }
@@ -107,15 +107,15 @@ impl Outbox {
         self.release(|_| true);
     }
 
-    /// In order: what is settled, and what `may` go by its time.
+    /// In order: what is committed, and what `may` go by its time.
     fn release(&self, may: impl Fn(Instant) -> bool) {
         let mut publish = lock(&self.publish);
         loop {
             let mut state = lock(&self.state);
-            let settled = state.settled;
+            let committed = state.committed;
             let Some((_, _, event)) = state
                 .waiting
-                .pop_front_if(|(number, since, _)| *number <= settled || may(*since))
+                .pop_front_if(|(number, since, _)| *number <= committed || may(*since))
             else {
                 return;
             };
@@ -158,9 +158,9 @@ mod tests {
         let numbers: Vec<u64> = (1..=3).map(|n| outbox.put(&event(n))).collect();
         outbox.overdue();
         assert!(seen.lock().unwrap().is_empty(), "nothing is on disk yet");
-        outbox.settle(numbers[1]);
+        outbox.commit(numbers[1]);
         assert_eq!(*seen.lock().unwrap(), [1, 2]);
-        outbox.settle(numbers[0]);
+        outbox.commit(numbers[0]);
         outbox.empty();
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
     }
@@ -173,7 +173,7 @@ mod tests {
         let number = outbox.put(&event(2));
         outbox.pass(&event(3));
         assert_eq!(*seen.lock().unwrap(), [1]);
-        outbox.settle(number);
+        outbox.commit(number);
         assert_eq!(*seen.lock().unwrap(), [1, 2, 3]);
     }
 

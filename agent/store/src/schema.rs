@@ -245,6 +245,6 @@ pub(super) const MIGRATIONS: &[&str] = &["
         WHERE c.fingerprint = baselines.fingerprint), 0);
     CREATE INDEX baselines_used ON baselines (used);
 ", "
-    -- Findings that tell of one act have the same number here, in one epoch.
+    -- Findings that report one act have the same number here, in one epoch.
     ALTER TABLE findings ADD COLUMN act INTEGER NOT NULL DEFAULT 0;
 "];

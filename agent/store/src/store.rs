@@ -94,7 +94,7 @@ pub(super) struct Batch {
     pub baselines: Vec<(String, Option<String>)>,
     pub repeats: Vec<Repeat>,
     pub decoys: Vec<DecoySeen>,
-    /// What was lost before: told with the next that is not.
+    /// What was lost before: reported with the next that is not.
     pub lost: Option<GapFacts>,
 }
 
@@ -449,7 +449,7 @@ fn is_corrupt(e: &rusqlite::Error) -> bool {
     )
 }
 
-/// Moves the database and its companions away, for whoever wants to look at it.
+/// Moves the database and its companions away, for whoever wants to inspect it.
 fn move_aside(path: &Path, why: &rusqlite::Error) -> Result<(), LedgerError> {
     let name = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();

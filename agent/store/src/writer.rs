@@ -377,7 +377,7 @@ impl State<'_> {
             let written = if self.failed && self.shared.ending.load(Ordering::Relaxed) {
                 // Once it has failed, the end does not wait for each batch to fail.
                 self.give_up();
-                self.shared.outbox.settle(self.number);
+                self.shared.outbox.commit(self.number);
                 return;
             } else {
                 store.write(&self.batch)
@@ -388,7 +388,7 @@ impl State<'_> {
                 self.shared.lost().join(lost);
             }
             self.batch = Batch::default();
-            self.shared.outbox.settle(self.number);
+            self.shared.outbox.commit(self.number);
             let due = self.since_pruned > PRUNE_EVENTS
                 || self.pruned.is_none_or(|t| t.elapsed() > PRUNE_INTERVAL);
             if due && written.is_ok() {

@@ -337,12 +337,12 @@ proptest! {
             let was = truths.iter().any(|truth| question.matches(truth));
             let answer = question.ask(dir.path());
             let verdict = Verdict::try_from(answer.verdict).unwrap();
-            // What inherits it, and what its holders send, is not told one by one once somebody has it.
-            let untold = |h: &HiddenInterval| h.reason.ends_with("_not_told");
+            // What inherits it, and what its holders send, is not reported one by one once somebody has it.
+            let unreported = |h: &HiddenInterval| h.reason.ends_with("_not_told");
             let exact = match verdict {
                 Verdict::Yes => was,
                 Verdict::No => !was,
-                _ => !was && answer.hidden.iter().all(untold),
+                _ => !was && answer.hidden.iter().all(unreported),
             };
             prop_assert!(exact, "{question:?}\n{truths:?}\n{answer:?}");
             let had = truths.iter().any(|truth| truth.at <= question.to);

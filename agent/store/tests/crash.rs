@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Deaths, and the time they may take.
 const KILLS: u32 = 200;
 const TIME: Duration = Duration::from_secs(60);
-/// Each so-manieth event is a finding, and so many are told between two baselines.
+/// Each so-manieth event is a finding, and so many are reported between two baselines.
 const FINDING: u64 = 5;
 const BASELINE: u64 = 7;
 const FINGERPRINT: &str = "kt1:00000000000000000000000000000001";
@@ -110,7 +110,7 @@ fn writer() {
     }));
     for sequence in 1_u64.. {
         if sequence.is_multiple_of(BASELINE) {
-            // Told before the event: who has that has what was learned before it.
+            // Reported before the event: who has that has what was learned before it.
             let baseline = Baseline {
                 uses: number(epoch, sequence),
                 ..Baseline::default()
@@ -118,7 +118,7 @@ fn writer() {
             let body = serde_json::to_string(&baseline).unwrap();
             ledger.baseline(FINGERPRINT.into(), Some(body));
         }
-        // What the disk does not take in time is given all the same (`overdue`), and told as lost: not here.
+        // What the disk does not take in time is given all the same (`overdue`), and reported as lost: not here.
         ledger.record(Arc::new(event(epoch, sequence)));
         if sequence.is_multiple_of(8) {
             std::thread::sleep(Duration::from_millis(2));

@@ -177,21 +177,21 @@ fn the_passport_says_what_became_of_the_files() {
     ledger.record(Arc::new(change(6, 3, FileAction::Deleted, "")));
     ledger.flush();
     let reader = ledger.reader();
-    let told = |credential: u64| {
+    let reported = |credential: u64| {
         let ask = GetCredentialRequest {
             credential: fingerprint(credential),
         };
         let passport = reader.get_credential(&ask).unwrap();
         assert!(!passport.more_changes);
         let sequence = |e: &Event| e.id.as_ref().unwrap().sequence;
-        let told: Vec<u64> = passport.changes.iter().map(sequence).collect();
-        (told, passport.summary.unwrap().previous)
+        let reported: Vec<u64> = passport.changes.iter().map(sequence).collect();
+        (reported, passport.summary.unwrap().previous)
     };
     // The newest first; what took its place too, but not what became of that.
-    assert_eq!(told(1), (vec![4, 3, 1], String::new()));
-    assert_eq!(told(2), (vec![5, 4], fingerprint(1)));
+    assert_eq!(reported(1), (vec![4, 3, 1], String::new()));
+    assert_eq!(reported(2), (vec![5, 4], fingerprint(1)));
     // By the same name in the same place, which no event says.
-    assert_eq!(told(3), (vec![6], fingerprint(2)));
+    assert_eq!(reported(3), (vec![6], fingerprint(2)));
     for sequence in 7..=110 {
         let event = change(sequence, 3, FileAction::Moved, "");
         ledger.record(Arc::new(event));
@@ -206,6 +206,7 @@ fn the_passport_says_what_became_of_the_files() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 fn uses_and_findings_by_what_they_ran_in() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger(dir.path(), Retention::default());
@@ -601,7 +602,7 @@ fn what_finds_no_room_is_not_dropped_silently() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_survived() {
+fn a_full_disk_is_reported_and_survived() {
     // A file system of its own that holds little: the tests run as root, otherwise there is nothing to try.
     let dir = tempfile::tempdir().unwrap();
     let mounted = std::process::Command::new("mount")
@@ -639,6 +640,7 @@ fn a_full_disk_is_told_and_survived() {
 /// `cargo test -p keytrail-store --test memory -- --ignored --nocapture`: 10,000 credentials, 1,000,000 uses.
 #[test]
 #[ignore = "writes 200 MB"]
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 fn questions_are_quick() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger(dir.path(), Retention::default());
@@ -818,10 +820,10 @@ fn uses_are_asked_for_by_the_environment_of_the_site() {
     assert_ne!(verdict(2, "production"), i32::from(Verdict::Yes));
 }
 
-/// Of sends that were told together only the first and the last have a time: between them nobody says no. Nor of the last
-/// seconds, in which some may be counted and not told.
+/// Of sends that were reported together only the first and the last have a time: between them nobody says no. Nor of the last
+/// seconds, in which some may be counted and not reported.
 #[test]
-fn what_was_told_together_may_have_been_at_any_time_between() {
+fn what_was_reported_together_may_have_been_at_any_time_between() {
     let dir = tempfile::tempdir().unwrap();
     let ledger = ledger(dir.path(), Retention::default());
     // Within one hour of the clock, and after the run began.
@@ -857,7 +859,7 @@ fn what_was_told_together_may_have_been_at_any_time_between() {
         (
             answer.verdict == i32::from(Verdict::Yes),
             why("time_unknown"),
-            why("told_together"),
+            why("reported_together"),
         )
     };
     assert_eq!(ask(9, 11, 600), (true, false, false), "the first");

@@ -40,7 +40,7 @@ struct Module {
     defined: BTreeSet<String>,
     /// How often each word stands outside of `use`.
     words: BTreeMap<String, usize>,
-    /// What others may call and what gives them an error that is a text.
+    /// Functions in which, or behind which, a `Result` has a text for its error.
     textual: BTreeSet<String>,
 }
 
@@ -56,7 +56,7 @@ impl Crate {
         Self(modules)
     }
 
-    /// Public functions whose error is a `String`, with the file of each.
+    /// Functions in which, or behind which, an error is a `String`, with the file of each.
     pub fn textual(&self) -> BTreeSet<(PathBuf, String)> {
         let names = |module: &Module| {
             let file = module.file.clone();
@@ -302,12 +302,19 @@ fn flatten(
 
 fn take_apart(tokens: &[Token], module: &mut Module) {
     let mut at = 0;
+    let mut function = String::new();
     while let Some(token) = tokens.get(at) {
         let Token::Word(word) = token else {
             at += 1;
             continue;
         };
         let before = at.checked_sub(1).map(|before| &tokens[before]);
+        if word == "Result"
+            && tokens.get(at + 1) == Some(&Token::Sign('<'))
+            && has_text_for_an_error(&tokens[at + 2..])
+        {
+            module.textual.insert(function.clone());
+        }
         if word == "use"
             && matches!(tokens.get(at + 1), Some(Token::Word(_) | Token::Of))
             && before != Some(&Token::Sign('+'))
@@ -337,11 +344,8 @@ fn take_apart(tokens: &[Token], module: &mut Module) {
                 }
                 _ => None,
             });
-            if word == "fn"
-                && is_public(without_qualifiers(&tokens[..at]))
-                && fails_with_text(&tokens[at + 1..])
-            {
-                module.textual.extend(name.cloned());
+            if word == "fn" {
+                function = name.cloned().unwrap_or_default();
             }
             module.defined.extend(name.cloned());
         }
@@ -374,80 +378,6 @@ fn is_public(before: &[Token]) -> bool {
         ] => word == "pub",
         _ => false,
     }
-}
-
-/// What stands before `const`, `async`, `unsafe` and `extern "C"`.
-fn without_qualifiers(mut before: &[Token]) -> &[Token] {
-    let is_qualifier = |token: &Token| match token {
-        Token::Word(word) => ["const", "async", "unsafe", "extern"].contains(&word.as_str()),
-        Token::Sign(sign) => *sign == '0',
-        _ => false,
-    };
-    while let [rest @ .., last] = before
-        && is_qualifier(last)
-    {
-        before = rest;
-    }
-    before
-}
-
-/// Does a function give back a `Result<_, String>`, by itself or in something else? Its tokens, from its name on.
-fn fails_with_text(function: &[Token]) -> bool {
-    // The type stands behind the arrow that is neither in generics nor among parameters.
-    let (mut depth, mut angles, mut groups) = (0, 0, 0);
-    let mut before = None;
-    for (at, token) in function.iter().enumerate() {
-        match token {
-            Token::Open => {
-                groups += usize::from(depth == 0 && angles == 0);
-                depth += 1;
-            }
-            Token::Close => depth -= 1,
-            Token::Sign('<') if depth == 0 => angles += 1,
-            Token::Sign('>') if depth == 0 && before != Some(&Token::Sign('-')) => angles -= 1,
-            Token::Sign('>') if depth == 0 && angles == 0 => {
-                return gives_text(&function[at + 1..]);
-            }
-            _ => {}
-        }
-        let outside = depth == 0 && angles == 0;
-        if groups > 1 || (outside && is_end(token)) {
-            return false;
-        }
-        before = Some(token);
-    }
-    false
-}
-
-/// Whether a signature ends here without a body.
-fn is_end(token: &Token) -> bool {
-    *token == Token::Sign(';') || *token == Token::Word("where".to_owned())
-}
-
-/// The same of the type that is given back, and what follows it.
-fn gives_text(given: &[Token]) -> bool {
-    let (mut depth, mut angles) = (0, 0);
-    for (at, token) in given.iter().enumerate() {
-        let outside = depth == 0 && angles == 0;
-        match token {
-            // The body; at the beginning it is a tuple.
-            Token::Open if outside && at > 0 => return false,
-            Token::Open => depth += 1,
-            Token::Close => depth -= 1,
-            Token::Sign('<') => angles += 1,
-            Token::Sign('>') if given[at - 1] != Token::Sign('-') => angles -= 1,
-            Token::Word(word)
-                if word == "Result"
-                    && given.get(at + 1) == Some(&Token::Sign('<'))
-                    && has_text_for_an_error(&given[at + 2..]) =>
-            {
-                return true;
-            }
-            token if outside && is_end(token) => return false,
-            _ => {}
-        }
-    }
-    false
 }
 
 /// Is the second of the arguments of a `Result` a `String`?

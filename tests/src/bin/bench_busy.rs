@@ -157,7 +157,7 @@ async fn latency(socket: String, rounds: u64) -> Result<(), Error> {
     for _ in 0..rounds {
         // At rest: nothing else is on its way.
         tokio::time::sleep(Duration::from_millis(60)).await;
-        // To another port each time: what goes to one again and again is told together.
+        // To another port each time: what goes to one again and again is reported together.
         let mut stream = connection()?;
         let began = Instant::now();
         stream.write_all(&message)?;

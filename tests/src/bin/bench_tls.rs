@@ -20,8 +20,8 @@ const SIZE: usize = 1024;
 const PEM: c_int = 1;
 /// First argument of the server's process.
 const SERVE: &str = "--serve";
-/// Time for the agent to look at this process, which it has to do once, before anything is measured.
-const SETTLE: Duration = Duration::from_millis(500);
+/// Time for the agent to inspect this process, which it has to do once, before anything is measured.
+const QUIET_BEFORE: Duration = Duration::from_millis(500);
 
 /// `SSL_CTX` and `SSL`, opaque.
 type Handle = *mut c_void;
@@ -150,7 +150,7 @@ fn send(ssl: Ssl, session: Handle, writes: u32) -> io::Result<Spent> {
     started.until_now(writes)
 }
 
-/// The server: a process of its own, because who reads the key is a holder and its payloads are looked at. Says its
+/// The server: a process of its own, because who reads the key is a holder and its payloads are inspected. Says its
 /// port first.
 fn server(certificate: &str, key: &str) -> io::Result<()> {
     let text = |text: &str| CString::new(text).map_err(io::Error::other);
@@ -205,7 +205,7 @@ fn run(certificate: &str, key: &str, writes: u32) -> io::Result<Spent> {
         Ssl::check((ssl.connect)(session), "SSL_connect")?;
         session
     };
-    thread::sleep(SETTLE);
+    thread::sleep(QUIET_BEFORE);
     send(ssl, session, writes / 10 + 1)?;
     send(ssl, session, writes)
 }

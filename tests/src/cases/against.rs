@@ -31,7 +31,7 @@ pub fn stopped() {
     assert!(!gap.remedy.is_empty());
 }
 
-/// Traced by strace: told when it begins, with its name, and when it ends, with the interval.
+/// Traced by strace: reported when it begins, with its name, and when it ends, with the interval.
 pub fn traced() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -102,7 +102,7 @@ fn self_test(agent: &Agent, signal: Signal) -> String {
     found.unwrap().self_test
 }
 
-/// Its hooks on cgroups are taken off by their numbers: told once each, with when, and put on again.
+/// Its hooks on cgroups are taken off by their numbers: reported once each, with when, and put on again.
 pub fn taken_off() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -118,11 +118,11 @@ pub fn taken_off() {
     for link in &before {
         bpf::detach(*link).unwrap();
     }
-    let told = wait_for("every hook to be told", patience(10), || {
-        let told = gaps(&agent, "hook_lost");
-        (told.len() >= before.len()).then_some(told)
+    let reported = wait_for("every hook to be reported", patience(10), || {
+        let reported = gaps(&agent, "hook_lost");
+        (reported.len() >= before.len()).then_some(reported)
     });
-    for event in &told {
+    for event in &reported {
         assert!(of_signal(event, Signal::Connect), "{}", event.brief());
         assert!(
             detail(event).contains("cgroup:connect"),
@@ -209,7 +209,7 @@ pub fn busy_is_not_silenced() {
     assert!(lost.is_empty(), "{}", list(&lost));
 }
 
-/// Somebody loads a program that can write into users' memory: told once, with who has it.
+/// Somebody loads a program that can write into users' memory: reported once, with who has it.
 pub fn writes_into_memory() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -236,7 +236,7 @@ pub fn writes_into_memory() {
     drop(writer);
 }
 
-/// Somebody opens a map of the agent: told once, with who and which.
+/// Somebody opens a map of the agent: reported once, with who and which.
 pub fn maps_opened() {
     let _turn = turn();
     let scratch = Scratch::new();

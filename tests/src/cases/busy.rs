@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A file system that takes minutes to answer keeps neither the start nor anybody else's records waiting, and is told.
+/// A file system that takes minutes to answer keeps neither the start nor anybody else's records waiting, and is reported.
 pub fn files_that_do_not_answer() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -44,7 +44,7 @@ pub fn files_that_do_not_answer() {
     agent.expect("the read of another file", done.pid, |e| {
         e.is("credential_read") && e.in_tree(done.pid)
     });
-    watch.look(agent.pid());
+    watch.inspect(agent.pid());
     let took = watch.took();
     assert!(took < patience(3), "it came after {took:?}");
     agent.expect("that the file was not inspected", 0, |e| {
@@ -70,7 +70,7 @@ print('reads', flush=True)
 mmap.mmap(-1, 1 << 20)";
 
 /// A process that lets nobody read its memory (`ps` waits for it for ever) keeps neither the start nor anybody else's
-/// records waiting, and is told.
+/// records waiting, and is reported.
 pub fn a_process_that_does_not_let_itself_be_read() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -144,15 +144,18 @@ pub fn excluded_places() {
     agent.expect("the other read", done.pid, |e| {
         e.is("credential_read") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let reads = agent.tree(done.pid);
-    let told = |e: &crate::events::Event| {
+    let reported = |e: &crate::events::Event| {
         e.is("credential_read")
             && e.source
                 .as_ref()
                 .is_some_and(|s| s.path.ends_with("settings.env"))
     };
-    assert!(!reads.iter().any(told), "an excluded file was inspected");
+    assert!(
+        !reads.iter().any(reported),
+        "an excluded file was inspected"
+    );
     agent.expect("that places are excluded", 0, |e| {
         let detail = e.gap.as_ref().map_or("", |gap| &gap.detail);
         e.reason() == "excluded" && detail.contains("left-out")
@@ -208,7 +211,7 @@ pub fn a_file_of_ninety_thousand_credentials() {
     );
     assert!(traced.done.status.success());
     assert!(took < patience(3), "it took {took:?}");
-    // What is not known of it is told: by the event, or by a gap.
+    // What is not known of it is reported: by the event, or by a gap.
     let read = traced.events.iter().filter(|e| e.is("credential_read"));
     let cut = |e: &Event| e.truncation.as_ref().is_some_and(|t| t.file);
     let gap = |e: &Event| matches!(e.reason(), "file_truncated" | "inspection_timeout");

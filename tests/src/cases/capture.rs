@@ -100,6 +100,34 @@ fn verify(bundle: &Path, args: &[&str]) -> Done {
     act(keytrail()).arg("verify").arg(bundle).args(args).run()
 }
 
+/// Captures while a command sends a token and reads a file, in a mount namespace in which what is left elsewhere shows.
+fn captured(scratch: &Scratch, token: &str, url: &str, credentials: &Path) -> Done {
+    // What `mount` itself leaves in /run is there before.
+    let inside = "for d in /run /tmp /var/lib; do mount -t tmpfs none $d || exit 99; done
+        there() { find /run /tmp /var/lib -mindepth 1 -printf '%p %i %T@ %s\\n' | sort; }
+        left=$1; shift; there >\"$left.before\"; \"$@\"; status=$?
+        there | diff \"$left.before\" - >\"$left\"; exit $status";
+    act("unshare")
+        .args(["-m", "sh", "-c", inside, "sh"])
+        .arg(scratch.join("left"))
+        .arg(keytrail())
+        .args(["capture", "--case", "42", "--examiner", "Smith"])
+        .arg("--note")
+        .arg(format!("she pasted {}", token))
+        .arg("--walk")
+        .arg(scratch.join("home"))
+        .arg("-o")
+        .arg(scratch.join("out"))
+        .args(["--", "sh", "-c"])
+        .arg("curl -sk -H \"Authorization: Bearer $GITHUB_TOKEN\" \"$1\" >/dev/null; cat \"$2\" >/dev/null; exit 3")
+        .arg("sh")
+        .arg(url)
+        .arg(credentials)
+        .env("GITHUB_TOKEN", token)
+        .limit(120)
+        .run()
+}
+
 /// The whole way: a token is used while a command runs. The places where programs leave things are empty file systems
 /// of their own, and are empty afterwards.
 pub fn of_a_command() {
@@ -109,30 +137,12 @@ pub fn of_a_command() {
     let token = plant::github();
     let (aws, credentials) = plant::aws_credentials(&scratch.make("home"));
     let output = scratch.make("out");
-    // What `mount` itself leaves in /run is there before.
-    let inside = "for d in /run /tmp /var/lib; do mount -t tmpfs none $d || exit 99; done
-        there() { find /run /tmp /var/lib -mindepth 1 -printf '%p %i %T@ %s\\n' | sort; }
-        left=$1; shift; there >\"$left.before\"; \"$@\"; status=$?
-        there | diff \"$left.before\" - >\"$left\"; exit $status";
-    let done = act("unshare")
-        .args(["-m", "sh", "-c", inside, "sh"])
-        .arg(scratch.join("left"))
-        .arg(keytrail())
-        .args(["capture", "--case", "42", "--examiner", "Smith"])
-        .arg("--note")
-        .arg(format!("she pasted {}", token.value))
-        .arg("--walk")
-        .arg(scratch.join("home"))
-        .arg("-o")
-        .arg(&output)
-        .args(["--", "sh", "-c"])
-        .arg("curl -sk -H \"Authorization: Bearer $GITHUB_TOKEN\" \"$1\" >/dev/null; cat \"$2\" >/dev/null; exit 3")
-        .arg("sh")
-        .arg(server.url("/captured"))
-        .arg(&credentials)
-        .env("GITHUB_TOKEN", &token.value)
-        .limit(120)
-        .run();
+    let done = captured(
+        &scratch,
+        &token.value,
+        &server.url("/captured"),
+        &credentials,
+    );
     assert_eq!(done.code(), 0, "{}", done.stderr_text());
     assert_eq!(
         fs::read_to_string(scratch.join("left")).unwrap(),
@@ -165,7 +175,33 @@ pub fn of_a_command() {
         (&"command".into(), &"exit status 3".into())
     );
 
-    // What was seen.
+    has_what_was_seen(&bundle);
+
+    // Replayed, it is the same.
+    let unpacked = bundle.unpacked(&scratch.join("unpacked"));
+    let replayed = act(keytrail())
+        .arg("replay")
+        .arg(unpacked.join("recording.jsonl"))
+        .args(["-o", "json"])
+        .run()
+        .ok();
+    assert!(
+        replayed.stdout_text() == bundle.text("events.jsonl"),
+        "the recording tells another story"
+    );
+
+    // No secret in any of it, in any form.
+    let secrets = plant::secrets([&token, &aws]);
+    let report = Scanner::new(&secrets).files(&[unpacked, output.clone()], &[]);
+    assert!(report.found.is_empty(), "{:#?}", report.found);
+    assert!(report.files >= 15 && report.bytes > 10_000, "{report:?}");
+
+    signature_holds(&path);
+    changed(&path, &scratch);
+}
+
+/// The token's way is in each member that should have it.
+fn has_what_was_seen(bundle: &Bundle) {
     let text = bundle.text("events.jsonl");
     let events = parse_lines(&text);
     let sent = of_kind(&events, "credential_sent");
@@ -194,27 +230,10 @@ pub fn of_a_command() {
         p["sha256"].as_str().unwrap().len() == 64 && !p["argv"].as_array().unwrap().is_empty()
     });
     assert!(processes.len() > 3 && server_of_ours, "{processes:?}");
+}
 
-    // Replayed, it is the same.
-    let unpacked = bundle.unpacked(&scratch.join("unpacked"));
-    let replayed = act(keytrail())
-        .arg("replay")
-        .arg(unpacked.join("recording.jsonl"))
-        .args(["-o", "json"])
-        .run()
-        .ok();
-    assert!(
-        replayed.stdout_text() == text,
-        "the recording tells another story"
-    );
-
-    // No secret in any of it, in any form.
-    let secrets = plant::secrets([&token, &aws]);
-    let report = Scanner::new(&secrets).files(&[unpacked, output.clone()], &[]);
-    assert!(report.found.is_empty(), "{:#?}", report.found);
-    assert!(report.files >= 15 && report.bytes > 10_000, "{report:?}");
-
-    // Others check the signature too.
+/// Others check the signature too.
+fn signature_holds(path: &Path) {
     let with = |end: &str| format!("{}{end}", path.display());
     act("openssl")
         .args([
@@ -228,7 +247,6 @@ pub fn of_a_command() {
         .args(["-sigfile", &with(".sig"), "-in", &with("")])
         .run()
         .ok();
-    changed(&path, &scratch);
 }
 
 /// `verify` finds a flipped byte, another key, a lost signature, and says what it cannot read.

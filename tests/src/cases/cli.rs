@@ -128,10 +128,65 @@ pub fn trace_leaves_the_streams_alone() {
     assert!(traced.done.stderr_text().contains("err\n"));
 }
 
+/// What the same command comes to in each shape: an exposure, sh's (cat only inherits it), and a read.
+fn columns(lines: &[String]) -> Vec<String> {
+    const HEADINGS: [&str; 6] = ["TIME", "WHO", "PROCESS", "ACTION", "CREDENTIAL", "WHERE"];
+    let words: Vec<&str> = lines[0].split_whitespace().collect();
+    assert_eq!(words, HEADINGS, "{lines:#?}");
+    let end = lines
+        .iter()
+        .position(|l| l.starts_with("-- trace of sh with 4 arguments (exit status 5, "))
+        .unwrap_or_else(|| panic!("no summary in {lines:#?}"));
+    assert!(
+        lines[end..]
+            .iter()
+            .any(|l| l.starts_with("-- 2 events, 2 credentials, 0 lost")),
+        "{lines:#?}"
+    );
+    lines[1..end].to_vec()
+}
+
+fn both_are_shown(events: &[String], file: &Path) {
+    assert_eq!(events.len(), 2, "{events:#?}");
+    for (line, words) in events.iter().zip([
+        ["sh[", "has in env", "github-token", "env GITHUB_TOKEN"],
+        ["cat[", "read file", "aws-", file.to_str().unwrap()],
+    ]) {
+        let mut rest = line.as_str();
+        for word in words {
+            let (_, after) = rest
+                .split_once(word)
+                .unwrap_or_else(|| panic!("no {word} in its place: {line}"));
+            rest = after;
+        }
+    }
+}
+
+fn wide_lines_say_all(events: &[String]) {
+    for line in events {
+        for word in [
+            " fingerprint=kt1:",
+            " grade=observed",
+            " hook=",
+            " exe=/",
+            " argv=",
+            " parents=",
+        ] {
+            assert!(line.contains(word), "no{word} in {line}");
+        }
+    }
+}
+
+/// Nothing but events, each whole.
+fn expected(events: &[Event]) {
+    let kinds: Vec<_> = events.iter().map(|e| e.what()).collect();
+    let all = crate::events::list(events);
+    assert_eq!(kinds, ["credential_exposed", "credential_read"], "{all}");
+}
+
 /// Events go to stderr in the shape that is asked for; stdout is the command's alone. With a file as well they go
 /// there too, and with nothing but a file only there.
 pub fn trace_shows_events() {
-    const HEADINGS: [&str; 6] = ["TIME", "WHO", "PROCESS", "ACTION", "CREDENTIAL", "WHERE"];
     let _turn = turn();
     let scratch = Scratch::new();
     let token = plant::github();
@@ -156,7 +211,7 @@ pub fn trace_shows_events() {
         assert!(!said.contains(&token.value[4..]) && !said.contains(&planted.value));
         lines.into_iter().filter(|l| l != "err").collect::<Vec<_>>()
     };
-    // That there was no time to look into something is honest beside others, and not what this is about.
+    // That there was no time to inspect something is honest beside others, and not what this is about.
     let traced = |act: &dyn Fn() -> Act| {
         for _ in 0..2 {
             let lines = once(act());
@@ -167,37 +222,7 @@ pub fn trace_shows_events() {
         }
         once(act())
     };
-    // What the same command comes to in each shape: an exposure, sh's (cat only inherits it), and a read.
-    let columns = |lines: &[String]| -> Vec<String> {
-        let words: Vec<&str> = lines[0].split_whitespace().collect();
-        assert_eq!(words, HEADINGS, "{lines:#?}");
-        let end = lines
-            .iter()
-            .position(|l| l.starts_with("-- trace of sh with 4 arguments (exit status 5, "))
-            .unwrap_or_else(|| panic!("no summary in {lines:#?}"));
-        assert!(
-            lines[end..]
-                .iter()
-                .any(|l| l.starts_with("-- 2 events, 2 credentials, 0 lost")),
-            "{lines:#?}"
-        );
-        lines[1..end].to_vec()
-    };
-    let is_all = |events: &[String]| {
-        assert_eq!(events.len(), 2, "{events:#?}");
-        for (line, words) in events.iter().zip([
-            ["sh[", "has in env", "github-token", "env GITHUB_TOKEN"],
-            ["cat[", "read file", "aws-", file.to_str().unwrap()],
-        ]) {
-            let mut rest = line.as_str();
-            for word in words {
-                let (_, after) = rest
-                    .split_once(word)
-                    .unwrap_or_else(|| panic!("no {word} in its place: {line}"));
-                rest = after;
-            }
-        }
-    };
+    let is_all = |events: &[String]| both_are_shown(events, &file);
     for options in [&[][..], &["-o", "compact"]] {
         let events = columns(&traced(&|| trace::shown(&scratch, options)));
         is_all(&events);
@@ -210,26 +235,9 @@ pub fn trace_shows_events() {
     }
     let events = columns(&traced(&|| trace::shown(&scratch, &["-o", "wide"])));
     is_all(&events);
-    for line in &events {
-        for word in [
-            " fingerprint=kt1:",
-            " grade=observed",
-            " hook=",
-            " exe=/",
-            " argv=",
-            " parents=",
-        ] {
-            assert!(line.contains(word), "no{word} in {line}");
-        }
-    }
+    wide_lines_say_all(&events);
     assert!(events[1].contains(&format!(" id={}", planted.identifier.as_deref().unwrap())));
 
-    // Nothing but events, each whole.
-    let expected = |events: &[Event]| {
-        let kinds: Vec<_> = events.iter().map(|e| e.what()).collect();
-        let all = crate::events::list(events);
-        assert_eq!(kinds, ["credential_exposed", "credential_read"], "{all}");
-    };
     let events = parse_lines(&traced(&|| trace::shown(&scratch, &["-o", "json"])).join("\n"));
     expected(&events);
     assert!(events[1].shows(&planted) && Path::new(events[1].path()) == file);
@@ -297,7 +305,7 @@ curl -s -d t=$GITHUB_TOKEN \"$3\"; fi; :\n",
 }
 
 /// What `trace` says of a command that uses credentials: the file is complete when it ends, the summary names what
-/// was met and where it went, and nobody else's processes are in it.
+/// was seen and where it went, and nobody else's processes are in it.
 pub fn trace_follows_descendants() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -401,7 +409,7 @@ pub fn watch_shows_the_events() {
         only.written().contains(&b'\n').then_some(())
     });
     let done = done.unwrap();
-    agent.settle();
+    agent.wait_idle();
     let last = agent.sentinel();
     let id = |e: &Event| e.id.as_ref().unwrap().sequence;
     let shown = wait_for("the sentinel in the output", patience(5), || {
@@ -456,7 +464,7 @@ pub fn reading_the_events_makes_none() {
     for _ in 0..5 {
         agent.sentinel();
     }
-    agent.settle();
+    agent.wait_idle();
     let about = agent.tree(follower.pid());
     super::count(&about, 0, "events about reading events");
     let length = fs::metadata(&file).unwrap().len();
@@ -465,6 +473,7 @@ pub fn reading_the_events_makes_none() {
 }
 
 /// `keytrail doctor`: every signal has a hook here, and what is refused is named with a reason.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn doctor_names_every_signal() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -510,7 +519,7 @@ pub fn doctor_names_every_signal() {
         let note = &send.expect("udp_send").note;
         assert!(note.contains("QUIC"), "{note}");
         for signal in &status.signals {
-            // Kernels before 6.3 may tell of neither.
+            // Kernels before 6.3 may report neither.
             let of_messages = [Signal::UnixSend, Signal::UdpSend].map(Signal::number);
             if of_messages.contains(&signal.signal) && kernel() < (6, 3) && signal.hook.is_empty() {
                 assert!(!signal.refused.is_empty(), "{signal:?}");
@@ -561,7 +570,7 @@ pub fn doctor_names_every_signal() {
     }
 }
 
-/// Signals that profit are on the better tier, or why they are not is told. Debian's 6.12 takes trampolines: there it
+/// Signals that profit are on the better tier, or why they are not is reported. Debian's 6.12 takes trampolines: there it
 /// must be the better one.
 pub fn doctor_names_the_better_tier() {
     let _turn = turn();
@@ -670,7 +679,7 @@ pub fn classify_answers_line_by_line() {
 pub fn watch_begins_with_what_was() {
     let _turn = turn();
     let scratch = Scratch::new();
-    // Held since before the agent: told when it started, to nobody.
+    // Held since before the agent: reported when it started, to nobody.
     let token = plant::github();
     let mut holder = sh("while read line; do COPIED_TOKEN=\"$GITHUB_TOKEN\" env true; done")
         .env("GITHUB_TOKEN", &token.value)
@@ -680,7 +689,7 @@ pub fn watch_begins_with_what_was() {
     agent.expect("the exposure", holding, |e| {
         e.is("credential_exposed") && e.pid() == holding
     });
-    agent.settle();
+    agent.wait_idle();
     let id = |e: &Event| e.id.as_ref().unwrap().sequence;
     let pid = holding.to_string();
     let late = |args: &[&str]| {
@@ -690,7 +699,7 @@ pub fn watch_begins_with_what_was() {
             .args(args.iter().copied())
             .spawn_reading(&scratch.join("late.stderr"))
     };
-    let told = |process: &crate::command::Background| {
+    let reported = |process: &crate::command::Background| {
         let text = String::from_utf8(process.written()).unwrap();
         let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
         parse_lines(whole)
@@ -704,7 +713,7 @@ pub fn watch_begins_with_what_was() {
     let none = late(&["--since", "0s"]);
     for process in [&all, &minutes, &one] {
         wait_for("the exposure of before", patience(5), || {
-            told(process)
+            reported(process)
                 .iter()
                 .any(|e| e.is("credential_exposed") && e.pid() == holding)
                 .then_some(())
@@ -714,23 +723,23 @@ pub fn watch_begins_with_what_was() {
     agent.sentinel();
     for process in [&all, &minutes, &one, &none] {
         wait_for("the exposure of now", patience(5), || {
-            told(process)
+            reported(process)
                 .iter()
                 .any(|e| e.pid() != holding)
                 .then_some(())
         });
     }
-    agent.settle();
+    agent.wait_idle();
     let expected: Vec<u64> = agent
         .tree(holding)
         .iter()
         .filter(|e| !e.what().starts_with("process_"))
         .map(id)
         .collect();
-    let ids = |process| told(process).iter().map(id).collect::<Vec<_>>();
+    let ids = |process| reported(process).iter().map(id).collect::<Vec<_>>();
     assert_eq!(ids(&all), expected);
     assert_eq!(ids(&minutes), expected);
-    assert!(told(&none).iter().all(|e| e.pid() != holding));
+    assert!(reported(&none).iter().all(|e| e.pid() != holding));
     for args in [
         &["--since", "5 minutes"][..],
         &["--last", "-1"],
@@ -747,7 +756,7 @@ pub fn watch_begins_with_what_was() {
     drop(holder);
 }
 
-/// What keytrail itself looks into (an inventory, a classification, the engine of a trace) is nobody's use of a
+/// What keytrail itself inspects (an inventory, a classification, the engine of a trace) is nobody's use of a
 /// credential for another agent; and a program that is only called keytrail is somebody.
 pub fn own_doings_are_no_uses() {
     let _turn = turn();

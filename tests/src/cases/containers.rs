@@ -157,7 +157,7 @@ fn about(agent: &Agent, fingerprint: &str) -> Vec<Event> {
 }
 
 /// A token in a container's environment: what its runtime does to bring it there is one fact of one event, and what the
-/// container does with it is told.
+/// container does with it is reported.
 pub fn a_token_in_the_environment() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -186,8 +186,8 @@ pub fn a_token_in_the_environment() {
     );
     // Beyond the time that a runtime is given.
     std::thread::sleep(patience(6));
-    agent.settle();
-    let told = about(&agent, exposed.fingerprint());
+    agent.wait_idle();
+    let reported = about(&agent, exposed.fingerprint());
     // What the client was given as an argument, said to its server, and is answered, is its own affair.
     let is_the_clients = |e: &Event| {
         let peer = e.destination.as_ref().and_then(|to| to.peer.as_ref());
@@ -200,20 +200,20 @@ pub fn a_token_in_the_environment() {
                 .as_ref()
                 .is_some_and(|to| to.path.ends_with("/meta.db"))
     };
-    let others: Vec<_> = told
+    let others: Vec<_> = reported
         .iter()
         .filter(|e| e.id != exposed.id && !is_the_clients(e) && !is_a_copy(e))
         .cloned()
         .collect();
     assert!(
         others.is_empty(),
-        "the runtime's work is told:\n{}",
+        "the runtime's work is reported:\n{}",
         list(&others)
     );
-    println!("{}", list(&told));
+    println!("{}", list(&reported));
 }
 
-/// Files in a container have the container's paths, with the host's beside; each read is told once.
+/// Files in a container have the container's paths, with the host's beside; each read is reported once.
 pub fn files_have_the_containers_paths() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -230,7 +230,7 @@ pub fn files_have_the_containers_paths() {
         let first = agent.expect("the read in the container", ran.pid, |e| {
             e.is("credential_read") && e.shows(planted)
         });
-        agent.settle();
+        agent.wait_idle();
         let reads: Vec<Event> = agent
             .events()
             .into_iter()
@@ -280,7 +280,7 @@ pub fn a_program_that_is_not_of_the_image() {
     assert!(added, "{text}");
     let (added, text) = read_by("/bin/busybox");
     assert!(!added, "{text}");
-    agent.settle();
+    agent.wait_idle();
     let accused: Vec<String> = agent
         .events()
         .iter()
@@ -288,7 +288,7 @@ pub fn a_program_that_is_not_of_the_image() {
         .map(|e| e.executable().to_owned())
         .collect();
     assert_eq!(accused, ["/root/cat"], "{}", list(&agent.events()));
-    // It is as young as any, and told once.
+    // It is as young as any, and reported once.
     let fresh = |e: &Event| {
         e.finding
             .as_ref()

@@ -84,7 +84,7 @@ pub fn pods_have_names_by_the_runtime() {
     assert!(agent.events().iter().any(exposed));
     pod.signal(libc::SIGTERM);
     pod.wait(patience(60), "the pod");
-    agent.settle();
+    agent.wait_idle();
     let printed = String::from_utf8(agent.printed()).unwrap();
     assert!(!printed.contains(&token.value), "the annotation is printed");
     agent.stop();

@@ -111,7 +111,7 @@ pub fn asked_from_another_host() {
     assert_eq!(get(metrics, "/healthz"), "ok\n");
     let token = plant::github();
     let holder = act("true").env("GITHUB_TOKEN", &token.value).run().ok();
-    let told = agent.expect("the exposure", holder.pid, |e| {
+    let reported = agent.expect("the exposure", holder.pid, |e| {
         e.is("credential_exposed") && e.pid() == holder.pid
     });
     let watch = |with: &[&str]| {
@@ -134,7 +134,7 @@ pub fn asked_from_another_host() {
     ])
     .ok();
     let seen = parse_lines(&seen.stdout_text());
-    assert!(seen.iter().any(|e| e.id == told.id), "{}", list(&seen));
+    assert!(seen.iter().any(|e| e.id == reported.id), "{}", list(&seen));
     // The agent's own certificate is good, and has none of the names.
     let other = watch(&[
         "--tls-ca",
@@ -199,7 +199,8 @@ impl Called {
 
     /// A name comes late, by `tell`, and then stands in what happens: joined by the ids in the cgroup alone. The secrets are
     /// nowhere, and the recording gives the same events.
-    fn check(&self, scratch: &Scratch, tell: impl FnOnce(&Agent)) {
+    #[expect(clippy::too_many_lines, reason = "one story, in its order")]
+    fn check(&self, scratch: &Scratch, report: impl FnOnce(&Agent)) {
         let (uid, container) = (&self.uid, &self.container);
         let recording = scratch.join("recording");
         let launch: Vec<_> = self.launch.iter().map(String::as_str).collect();
@@ -224,7 +225,7 @@ impl Called {
         };
         let before = run("EARLY_GITHUB_TOKEN");
         assert_eq!(process(&before).workload, None);
-        tell(&agent);
+        report(&agent);
         let late = agent.expect("the name", 0, |e| e.is("workload_named"));
         let names = late.workload.clone().unwrap();
         assert_eq!((&names.pod_uid, &names.container_id), (uid, container));

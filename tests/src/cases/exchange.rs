@@ -184,7 +184,7 @@ pub fn findings_in_forms_of_others() {
             .as_ref()
             .is_some_and(|f| f.rule == "decoy-touched")
     });
-    agent.settle();
+    agent.wait_idle();
     let text = agent.client("findings").args(["-o", "sarif"]).run().ok();
     let log = valid(&scratch, "sarif", &text.stdout_text());
     let results = log["runs"][0]["results"].as_array().unwrap();

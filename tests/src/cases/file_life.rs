@@ -23,14 +23,14 @@ fn action(event: &Event) -> &'static str {
     FileAction::word_of(event.change.as_ref().map_or(0, |c| c.action))
 }
 
-/// What was told of this file, in order.
-fn told(agent: &Agent, file: &Path) -> Vec<Event> {
+/// What was reported about this file, in order.
+fn reported(agent: &Agent, file: &Path) -> Vec<Event> {
     let mut events = of_kind(&agent.events(), KIND);
     events.retain(|e| Path::new(e.path()) == file);
     events
 }
 
-/// Waits for what is told of a file.
+/// Waits for what is reported about a file.
 fn expect(agent: &Agent, file: &Path, what: &str) -> Event {
     agent.expect(what, 0, |e| {
         e.is(KIND) && Path::new(e.path()) == file && action(e) == what
@@ -52,16 +52,16 @@ fn known(agent: &Agent, dir: &Path, name: &str) -> (PathBuf, Planted) {
     agent.expect("the new credential", 0, |e| {
         e.is("credential_created") && Path::new(e.path()) == file
     });
-    // It is followed a moment after it was told of.
+    // It is followed a moment after it was reported.
     std::thread::sleep(patience(1));
     (file, key)
 }
 
-/// Nothing else was told of this file.
+/// Nothing else was reported about this file.
 fn only(agent: &Agent, file: &Path, actions: &[&str]) {
     std::thread::sleep(patience(1));
     agent.sentinel();
-    let events = told(agent, file);
+    let events = reported(agent, file);
     let said: Vec<&str> = events.iter().map(action).collect();
     assert_eq!(said, actions, "{}", list(&events));
 }
@@ -81,7 +81,7 @@ pub fn opened_to_others() {
     let work = scratch.make("work");
     let agent = Agent::start(&scratch);
     let (file, _) = known(&agent, &work, "app.env");
-    let before = told(&agent, &file).len();
+    let before = reported(&agent, &file).len();
     let done = sh("chmod 644 $1; :").arg(&file).run().ok();
     let permissions =
         |e: &Event, root: u32| e.is(KIND) && action(e) == "permissions" && e.in_tree(root);
@@ -103,10 +103,10 @@ pub fn opened_to_others() {
     std::thread::sleep(patience(1));
     agent.sentinel();
     assert_eq!(
-        told(&agent, &file).len(),
+        reported(&agent, &file).len(),
         before + 2,
         "{}",
-        list(&told(&agent, &file))
+        list(&reported(&agent, &file))
     );
     agent.stop();
 }
@@ -129,15 +129,15 @@ pub fn rewritten_unseen() {
         .arg(&work)
         .run()
         .ok();
-    // The control: what is new is told as such.
+    // The control: what is new is reported as such.
     let (new, _) = known(&agent, &work, "new.env");
     agent.sentinel();
     let created = of_kind(&agent.events(), "credential_created");
     assert!(created.iter().any(|e| Path::new(e.path()) == new));
     for file in &before {
-        let told = created.iter().filter(|e| Path::new(e.path()) == file);
-        assert_eq!(told.count(), 0, "{}", list(&created));
-        // Nothing is lost by that: who reads it is told.
+        let reported = created.iter().filter(|e| Path::new(e.path()) == file);
+        assert_eq!(reported.count(), 0, "{}", list(&created));
+        // Nothing is lost by that: who reads it is reported.
         let done = sh("cat $1; :").arg(file).run().ok();
         agent.expect("the read", done.pid, |e| {
             e.is("credential_read") && e.in_tree(done.pid) && Path::new(e.path()) == file
@@ -147,6 +147,7 @@ pub fn rewritten_unseen() {
 }
 
 /// Another token: by sed, by an editor's rename with a backup, and by truncating.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn rotated() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -196,7 +197,7 @@ pub fn rotated() {
             };
             let mut event = agent.expect(how, 0, |e| is_rotation(e) || is_new(e));
             if is_new(&event) {
-                agent.settle();
+                agent.wait_idle();
                 if let Some(rotation) = agent.events().into_iter().find(|e| is_rotation(e)) {
                     event = rotation;
                 }
@@ -205,8 +206,8 @@ pub fn rotated() {
                 break (event, done);
             }
             // A shell that had no processor between moving the file away and writing another has it seen missing, which is
-            // told as what it is.
-            let events = told(&agent, &file);
+            // reported as what it is.
+            let events = reported(&agent, &file);
             let moved = |e: &Event| action(e) == "moved" && e.sequence() > since;
             assert!(
                 events.iter().any(moved) && tries < 3,
@@ -231,11 +232,11 @@ pub fn rotated() {
         old = event.fingerprint().to_owned();
         std::thread::sleep(patience(1));
     }
-    let rotations = told(&agent, &file)
+    let rotations = reported(&agent, &file)
         .iter()
         .filter(|e| action(e) == "rotated")
         .count();
-    assert_eq!(rotations, 3, "{}", list(&told(&agent, &file)));
+    assert_eq!(rotations, 3, "{}", list(&reported(&agent, &file)));
     // Not in it any more.
     let done = sh("sed -i /TOKEN/d $1; :").arg(&file).run().ok();
     let event = expect(&agent, &file, "removed");
@@ -387,7 +388,7 @@ pub fn nothing_happened() {
     let (work, point) = (scratch.make("work"), scratch.make("mnt"));
     let agent = Agent::start(&scratch);
     let (file, key) = known(&agent, &work, "app.env");
-    let seen = told(&agent, &file).len();
+    let seen = reported(&agent, &file).len();
     sh("cat $1; touch $1; dd if=$1 of=/dev/null 2>/dev/null")
         .arg(&file)
         .run()
@@ -409,12 +410,12 @@ pub fn nothing_happened() {
     std::thread::sleep(patience(1));
     agent.sentinel();
     assert_eq!(
-        told(&agent, &file).len(),
+        reported(&agent, &file).len(),
         seen,
         "{}",
-        list(&told(&agent, &file))
+        list(&reported(&agent, &file))
     );
-    let gone = told(&agent, &inside);
+    let gone = reported(&agent, &inside);
     assert!(gone.is_empty(), "unmounted is not deleted: {}", list(&gone));
     agent.stop();
 }
@@ -446,7 +447,7 @@ pub fn linked_over() {
 }
 
 /// The history of the file stands in the passport of the credential: what was done to it, when, and by whom.
-pub fn the_passport_tells_it() {
+pub fn the_passport_shows_it() {
     let _turn = turn();
     let scratch = Scratch::new();
     let work = scratch.make("work");
@@ -467,7 +468,7 @@ pub fn the_passport_tells_it() {
     std::thread::sleep(patience(1));
     let gone = sh("exec rm $1").arg(&file).run().ok();
     expect(&agent, &file, "deleted");
-    agent.settle();
+    agent.wait_idle();
     let ask = |fingerprint: &str, more: &[&str]| {
         let done = agent.client("credential").arg(fingerprint).args(more).run();
         String::from_utf8_lossy(&done.ok().stdout).into_owned()

@@ -41,6 +41,7 @@ fn send(agent: &Agent, server: &TlsServer) -> (Event, plant::Planted) {
 }
 
 /// Yes with program and place; by the secret itself too; never yes for what was not.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn used_says_yes_and_never_without_a_use() {
     let _turn = turn();
     let scratch = Scratch::new();

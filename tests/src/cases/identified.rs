@@ -24,7 +24,7 @@ fn named(agent: &Agent, root: u32, word: &str) -> Vec<Event> {
             && by(e) == word
             && !WRITTEN.contains(&e.channel())
     });
-    agent.settle();
+    agent.wait_idle();
     let mut all = sent(agent, root);
     all.retain(|e| e.grade() == "identified");
     assert!(all.iter().all(|e| by(e) == word), "{}", list(&all));
@@ -218,7 +218,7 @@ pub fn openssl_shows_a_client_certificate() {
     goes_to(&all[0], &["127.0.0.1"], port);
     // TLS 1.3 hides it: nothing is claimed, and of the server nothing at all.
     let hidden = connect("-tls1_3");
-    agent.settle();
+    agent.wait_idle();
     let claimed = |root: u32| -> Vec<Event> {
         let mut all = sent(&agent, root);
         all.retain(|e| e.grade() != "lineage");
@@ -356,7 +356,7 @@ pub fn psql_logs_in_by_scram() {
         .env("DATABASE_URL", &url)
         .run()
         .ok();
-    agent.settle();
+    agent.wait_idle();
     let mut claimed = sent(&agent, trusted.pid);
     claimed.retain(|e| e.grade() != "lineage");
     count(&claimed, 0, "claims about a login without a password");

@@ -27,7 +27,7 @@ pub(super) fn found(agent: &Agent, root: u32, rule: &str) {
 
 /// Fails when anybody of this tree was accused.
 pub(super) fn acquitted(agent: &Agent, root: u32) {
-    agent.settle();
+    agent.wait_idle();
     let findings = of_kind(&agent.tree(root), "finding");
     let said: Vec<String> = findings
         .iter()
@@ -151,7 +151,7 @@ for line in open(f'/proc/{pid}/maps'):
     let python = |pid: &str| act("python3").args(["-c", reader, pid]).run().ok();
     let attack = python(&holder.pid().to_string());
     found(&agent, attack.pid, "taken-from-process");
-    // Somebody looks at a process of his own.
+    // Somebody inspects a process of his own.
     let twin = python("self");
     acquitted(&agent, twin.pid);
 }
@@ -336,7 +336,7 @@ for line in sys.stdin:
     agent.expect("the second send", root, |e| {
         e.is("credential_sent") && e.in_tree(root) && e.sequence() > before
     });
-    agent.settle();
+    agent.wait_idle();
     let accused = of_kind(&agent.tree(root), "finding")
         .iter()
         .filter(|e| e.sequence() > before)
@@ -456,7 +456,7 @@ pub fn a_package_publishes_others() {
              headers: { authorization: 'Bearer ' + token } }).end('{}');",
     );
     found(&agent, attack.pid, "package-install");
-    // A package that builds itself, looks at the machine for that, and asks npm for its version.
+    // A package that builds itself, inspects the machine for that, and asks npm for its version.
     let twin = package(
         "twin",
         "const fs = require('fs');
@@ -558,7 +558,7 @@ pub fn a_fresh_program_and_a_tracked_file() {
     let running = act(&fresh).arg("-f").arg(&key).spawn();
     found(&agent, running.pid(), "fresh-program");
     drop(running);
-    // Other copies, which end at once: nobody can look at them while they run.
+    // Other copies, which end at once: nobody can inspect them while they run.
     for n in 0..5 {
         let fresh = place.path().join(format!("updater{n}"));
         fs::copy(
@@ -590,7 +590,7 @@ pub fn a_fresh_program_and_a_tracked_file() {
     let git = |args: &[&str]| act("git").arg("-C").arg(&app).args(args).run().ok();
     git(&["init", "-q"]);
     fs::write(app.join(".gitignore"), ".env\n").unwrap();
-    // What was looked at before is looked at again when it changes.
+    // What was inspected before is inspected again when it changes.
     git(&["add", "prod.env", ".gitignore"]);
     fs::write(
         app.join("prod.env"),
@@ -598,7 +598,7 @@ pub fn a_fresh_program_and_a_tracked_file() {
     )
     .unwrap();
     let done = act("cat").arg(app.join("prod.env")).run().ok();
-    // By who read it, or by who wrote it: whichever is told first.
+    // By who read it, or by who wrote it: whichever is reported first.
     agent.expect("in-work-tree", done.pid, |e| {
         e.path().ends_with("/prod.env")
             && e.finding.as_ref().is_some_and(|f| f.rule == "in-work-tree")

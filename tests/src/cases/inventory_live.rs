@@ -41,13 +41,13 @@ fn is_created(agent: &Agent, file: &Path, key: &Planted) -> Event {
     let event = agent.expect("the new credential", 0, |e| {
         e.is("credential_created") && Path::new(e.path()) == file && e.shows(key)
     });
-    watch.look(agent.pid());
+    watch.inspect(agent.pid());
     let took = watch.took();
     assert!(took < patience(2), "it came after {took:?}");
     event
 }
 
-/// The writer is named. Who reads the file before it is looked into (another agent on this machine) reveals it without
+/// The writer is named. Who reads the file before it is inspected (another agent on this machine) reveals it without
 /// that: then nobody is.
 fn written_by(event: &Event, root: u32) {
     assert!(
@@ -191,7 +191,7 @@ pub fn clean_files_are_silent() {
     let _turn = turn();
     let scratch = Scratch::new();
     let work = scratch.make("work");
-    // There before the agent, and never looked at by it.
+    // There before the agent, and never inspected by it.
     let old = work.join("old.conf");
     let known = plant::aws();
     fs::write(&old, notes(&known)).unwrap();
@@ -251,7 +251,7 @@ pub fn a_storm_of_files() {
     });
     let (took, cost) = (began.elapsed(), agent.cpu() - before);
     eprintln!("3000 files in {took:?} cost the agent {cost:?}");
-    // Files made by the test's own agent and shell are looked at in milliseconds of a slow machine's time.
+    // Files made by the test's own agent and shell are inspected in milliseconds of a slow machine's time.
     assert!(
         cost < Duration::from_secs(3) * crate::machine::slowness(),
         "{cost:?}"
@@ -259,21 +259,21 @@ pub fn a_storm_of_files() {
     nothing_leaked(&agent, &[], &[&key]);
 }
 
-/// A file system that is mounted while the agent runs: told of, and never kept from being unmounted.
+/// A file system that is mounted while the agent runs: reported, and never kept from being unmounted.
 pub fn mounted_later() {
     let _turn = turn();
     let scratch = Scratch::new();
     let point = scratch.make("mnt");
     let agent = Setup::new(&scratch).start();
     let mounted = Mounted::tmpfs(&point);
-    // The agent is told of the mount, and marks it.
+    // The agent learns of the mount, and marks it.
     std::thread::sleep(patience(1));
     let key = plant::aws();
     let file = point.join("notes.txt");
     write(&file, &notes(&key));
     is_created(&agent, &file, &key);
     for i in 0..50 {
-        fs::write(point.join(format!("f{i}")), "some text that is looked at\n").unwrap();
+        fs::write(point.join(format!("f{i}")), "some text that is inspected\n").unwrap();
     }
     mounted.unmount();
     agent.assert_alive();

@@ -101,7 +101,7 @@ time.sleep(0.3)";
 
 /// Waits until the agent has been quiet for two seconds.
 fn two_seconds_after_the_last_event(agent: &Agent) {
-    agent.settle();
+    agent.wait_idle();
     wait_for("two quiet seconds", patience(60), || {
         let events = agent.events();
         // Of this test: others may use credentials on this machine at any time.
@@ -114,56 +114,13 @@ fn two_seconds_after_the_last_event(agent: &Agent) {
     });
 }
 
-/// After a run with everything, none of the planted secrets is anywhere in the agent's outputs, files and memory.
-pub fn nothing_planted_is_kept() {
-    let _turn = turn();
-    let scratch = Scratch::new();
-    let (acts, aws, account) = Acts::new(&scratch);
-    let recording = scratch.join("agent/recording.jsonl");
-    let agent = Setup::new(&scratch)
-        .config("process_events = true\n[log]\nlevel = \"debug\"")
-        .arg("--record")
-        .arg(&recording)
-        .start();
-    let formats = ["json", "compact", "wide"];
-    let watches = formats.map(|format| agent.watch(format));
-    let reader = Reader::start(&agent.socket(), None);
-    // A process of before is in the game too: what is read from /proc.
-    let idle = acts.with_tokens(act("sleep").arg("600")).spawn();
-    let pids = acts.perform(&aws, &account);
-    for pid in &pids {
-        agent.expect("a send", *pid, |e| {
-            e.is("credential_sent") && e.grade() == "observed" && e.in_tree(*pid)
-        });
-    }
-
-    // The restarted agent learns them from /proc.
-    agent.settle();
-    let first = reader.events();
-    drop(reader);
-    // Outputs are put where the search will look.
-    let keep =
-        |name: &str, bytes: &[u8]| fs::write(scratch.join("agent").join(name), bytes).unwrap();
-    for (format, watch) in formats.iter().zip(&watches) {
-        keep(format, &watch.written());
-    }
-    drop(watches);
-    keep("stdout.1", &agent.printed());
-    let setup = agent.kill().arg("--process-events");
-    fs::rename(&recording, scratch.join("agent/recording.1.jsonl")).unwrap();
-    let agent = setup.start();
-    let reader = Reader::start(&agent.socket(), None);
-    agent.expect("the holder of before", idle.pid(), |e| {
-        e.is("credential_exposed") && e.pid() == idle.pid()
-    });
-    acts.perform(&aws, &account);
-
-    // And `trace`, which has an agent in itself.
+/// `trace` has an agent in itself.
+fn trace_in_between(scratch: &Scratch, acts: &Acts) {
     let traced = trace::run(
-        &scratch,
+        scratch,
         acts.with_tokens(
             trace::command(
-                &scratch,
+                scratch,
                 &[
                     "--record",
                     scratch.join("trace-recording.jsonl").to_str().unwrap(),
@@ -179,21 +136,10 @@ pub fn nothing_planted_is_kept() {
         .arg(acts.sink.port.to_string()),
     );
     drop(traced);
+}
 
-    two_seconds_after_the_last_event(&agent);
-    let mut recorded: Vec<String> = Vec::new();
-    for event in first.iter().chain(&reader.events()) {
-        recorded.push(serde_json::to_string(event).unwrap());
-    }
-    assert!(
-        recorded.len() > 20,
-        "the stream had {} events",
-        recorded.len()
-    );
-    let printed = agent.printed();
-
-    let scanner = Scanner::new(&secrets(&acts.planted));
-    let memory = scanner.memory(agent.pid());
+fn nothing_in_memory(scanner: &Scanner, pid: u32) {
+    let memory = scanner.memory(pid);
     println!(
         "memory: {} mappings, {} MiB, of which {} rings with {} MiB; not readable: {:?}",
         memory.mappings,
@@ -207,13 +153,10 @@ pub fn nothing_planted_is_kept() {
         memory.rings > 0 && memory.ring_bytes > 0,
         "no ring was searched: {memory:?}"
     );
-    if !is_slow() {
-        let image = scanner.core_image(agent.pid(), scratch.path());
-        println!("core image: {} MiB", image.bytes >> 20);
-        assert!(image.found.is_empty(), "{:#?}", image.found);
-    }
-    keep("stdout.2", &printed);
-    keep("grpc.jsonl", recorded.join("\n").as_bytes());
+}
+
+/// Each output is there, has something in it, and none of it is planted.
+fn nothing_in_files(scanner: &Scanner, scratch: &Scratch) {
     let places = [
         scratch.join("agent"),
         scratch.join("trace-state"),
@@ -241,13 +184,82 @@ pub fn nothing_planted_is_kept() {
             .len();
         assert!(length > 0, "{name} is empty: nothing was searched there");
     }
+}
+
+/// After a run with everything, none of the planted secrets is anywhere in the agent's outputs, files and memory.
+pub fn nothing_planted_is_kept() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let (acts, aws, account) = Acts::new(&scratch);
+    let recording = scratch.join("agent/recording.jsonl");
+    let agent = Setup::new(&scratch)
+        .config("process_events = true\n[log]\nlevel = \"debug\"")
+        .arg("--record")
+        .arg(&recording)
+        .start();
+    let formats = ["json", "compact", "wide"];
+    let watches = formats.map(|format| agent.watch(format));
+    let reader = Reader::start(&agent.socket(), None);
+    // A process of before is in the game too: what is read from /proc.
+    let idle = acts.with_tokens(act("sleep").arg("600")).spawn();
+    let pids = acts.perform(&aws, &account);
+    for pid in &pids {
+        agent.expect("a send", *pid, |e| {
+            e.is("credential_sent") && e.grade() == "observed" && e.in_tree(*pid)
+        });
+    }
+
+    // The restarted agent learns them from /proc.
+    agent.wait_idle();
+    let first = reader.events();
+    drop(reader);
+    // Outputs are put where the search will look.
+    let keep =
+        |name: &str, bytes: &[u8]| fs::write(scratch.join("agent").join(name), bytes).unwrap();
+    for (format, watch) in formats.iter().zip(&watches) {
+        keep(format, &watch.written());
+    }
+    drop(watches);
+    keep("stdout.1", &agent.printed());
+    let setup = agent.kill().arg("--process-events");
+    fs::rename(&recording, scratch.join("agent/recording.1.jsonl")).unwrap();
+    let agent = setup.start();
+    let reader = Reader::start(&agent.socket(), None);
+    agent.expect("the holder of before", idle.pid(), |e| {
+        e.is("credential_exposed") && e.pid() == idle.pid()
+    });
+    acts.perform(&aws, &account);
+
+    trace_in_between(&scratch, &acts);
+    two_seconds_after_the_last_event(&agent);
+    let mut recorded: Vec<String> = Vec::new();
+    for event in first.iter().chain(&reader.events()) {
+        recorded.push(serde_json::to_string(event).unwrap());
+    }
+    assert!(
+        recorded.len() > 20,
+        "the stream had {} events",
+        recorded.len()
+    );
+    let printed = agent.printed();
+
+    let scanner = Scanner::new(&secrets(&acts.planted));
+    nothing_in_memory(&scanner, agent.pid());
+    if !is_slow() {
+        let image = scanner.core_image(agent.pid(), scratch.path());
+        println!("core image: {} MiB", image.bytes >> 20);
+        assert!(image.found.is_empty(), "{:#?}", image.found);
+    }
+    keep("stdout.2", &printed);
+    keep("grpc.jsonl", recorded.join("\n").as_bytes());
+    nothing_in_files(&scanner, &scratch);
     // The control: the same search convicts a process that does hold them.
     let convicted = scanner.memory(idle.pid()).found;
     assert!(convicted.len() > 5, "{convicted:?}");
     assert!(!scanner.files(&[scratch.join("home")], &[]).found.is_empty());
 }
 
-/// While credentials are in use all the time, a look at any moment may find one in flight, but they do not pile up:
+/// While credentials are in use all the time, an inspection of any moment may find one in flight, but they do not pile up:
 /// after the load stops the agent is clean again.
 pub fn load_leaves_nothing() {
     let _turn = turn();
@@ -302,7 +314,7 @@ pub fn recording_replays_byte_by_byte() {
     let agent = Setup::new(&scratch).arg("--record").arg(&recording).start();
     let watch = agent.watch("json");
     let pids = acts.perform(&aws, &account);
-    agent.settle();
+    agent.wait_idle();
     assert!(pids.iter().any(|pid| {
         agent
             .tree(*pid)

@@ -75,7 +75,7 @@ pub fn curl_asks_for_the_machines_role() {
     agent.expect("the request", root, |e| {
         e.is("credential_requested") && e.in_tree(root)
     });
-    agent.settle();
+    agent.wait_idle();
     let all = asked(&agent, root);
     count(&all, 1, "requests for credentials");
     let text = all[0].brief();
@@ -128,15 +128,15 @@ pub fn what_is_answered_is_followed() {
     let how: Vec<&str> = way.iter().map(|step| step.how.as_str()).collect();
     assert_eq!(how.first(), Some(&"received"), "{how:?}");
     assert_eq!(how.last(), Some(&"pipe"), "{how:?}");
-    agent.settle();
+    agent.wait_idle();
     let mut again = of_kind(&agent.tree(root), "credential_received");
     again.retain(|e| is_it(e));
     count(&again, 1, "answers");
     // To ask again is no use of what was given before.
     let to_service = |e: &Event| e.is("credential_sent") && e.peer().0 == "169.254.169.254";
-    let mut told = agent.tree(root);
-    told.retain(|e| to_service(e) && e.executable().ends_with("/curl"));
-    assert!(told.is_empty(), "{}", list(&told));
+    let mut reported = agent.tree(root);
+    reported.retain(|e| to_service(e) && e.executable().ends_with("/curl"));
+    assert!(reported.is_empty(), "{}", list(&reported));
     // By whoever reads it: the one who asked has given away the socket.
     network.say(
         "exec 3<>/dev/tcp/169.254.169.254/80; sleep 1; \
@@ -177,7 +177,7 @@ time.sleep(1)
     });
     let request = event.request.as_ref().unwrap();
     assert_eq!(request.target.as_ref().unwrap().name, "web");
-    agent.settle();
+    agent.wait_idle();
     count(&asked(&agent, root), 1, "requests for credentials");
     let mut accused = of_kind(&agent.tree(root), "finding");
     accused.retain(|e| {

@@ -30,6 +30,7 @@ pub mod reads_tmpfs;
 pub mod received;
 pub mod restart;
 pub mod rights;
+pub mod schema;
 pub mod sends_local;
 pub mod sends_tcp;
 pub mod sends_tls;

@@ -60,7 +60,7 @@ impl Place {
             .limit(30)
             .run()
             .ok();
-        self.agent.settle();
+        self.agent.wait_idle();
         (done, file, fifo)
     }
 }

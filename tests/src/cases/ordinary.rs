@@ -103,7 +103,7 @@ pub fn a_day_accuses_nobody() {
     let home = Home::new(port);
     let token = plant::github().value;
     let roots = [1, 2].map(|_| day(&dir, &home, port, &token).pid);
-    agent.settle();
+    agent.wait_idle();
     let mine: Vec<_> = roots.iter().flat_map(|root| agent.tree(*root)).collect();
     // The day was seen: the service's key on its way, and what backed it up.
     for (what, by) in [("credential_sent", "python3"), ("credential_read", "tar")] {

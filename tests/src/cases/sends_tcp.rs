@@ -41,7 +41,7 @@ pub fn environment_posted_in_clear() {
     wait_for("five sends", patience(10), || {
         (sent(&agent, done.pid).len() >= 5).then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     let events = agent.tree(done.pid);
     let sent = sent(&agent, done.pid);
     count(&sent, 5, "sends");
@@ -102,7 +102,7 @@ pub fn holder_sends_other_bytes() {
     agent.expect("lineage", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     count(&sent, 1, "sends");
     let text = sent[0].brief();
@@ -133,7 +133,7 @@ pub fn stranger_sends_noise() {
             .any(|bytes| bytes.len() > 100_000)
             .then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     let about: Vec<_> = agent
         .tree(done.pid)
         .into_iter()
@@ -159,7 +159,7 @@ pub fn read_file_sent_by_the_reader() {
     agent.expect("the send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     count(&sent, 1, "sends");
     let text = sent[0].brief();
@@ -169,8 +169,8 @@ pub fn read_file_sent_by_the_reader() {
     goes_to(&sent[0], &["127.0.0.1"], sink.port);
 }
 
-/// One send of more than what is looked into, with the secret behind that: nobody can say that it was not sent.
-pub fn longer_than_what_is_looked_into() {
+/// One send of more than what is inspected, with the secret behind that: nobody can say that it was not sent.
+pub fn longer_than_what_is_inspected() {
     let _turn = turn();
     let scratch = Scratch::new();
     let sink = Sink::silent();
@@ -197,7 +197,7 @@ s.sendall(b'x'*200000+os.environ['GITHUB_TOKEN'].encode())";
         "{}",
         sent.brief()
     );
-    // Told at most every ten seconds.
+    // Reported at most every ten seconds.
     wait_for("the gap", patience(20), || {
         agent
             .events()
@@ -248,7 +248,7 @@ pub fn found_in_a_file_and_used_at_once() {
         assert_eq!(sent.credential_kind(), "github-token", "{}", sent.brief());
         goes_to(&sent, &["127.0.0.1"], sink.port);
     }
-    agent.settle();
+    agent.wait_idle();
     // And nobody else is said to have opened them.
     for (_, file) in &tokens {
         let file = file.to_str().unwrap();
@@ -261,7 +261,7 @@ pub fn found_in_a_file_and_used_at_once() {
     }
 }
 
-/// Two thousand requests of one kind: each is counted, the first are told one by one, and the ledger's list of uses has all.
+/// Two thousand requests of one kind: each is counted, the first are reported one by one, and the ledger's list of uses has all.
 pub fn again_and_again() {
     const REQUESTS: u64 = 2_000;
     let _turn = turn();
@@ -285,16 +285,20 @@ pub fn again_and_again() {
             .filter(|e| e.grade() == "observed")
             .collect()
     };
-    let told = wait_for("all of them", patience(20), || {
+    let reported = wait_for("all of them", patience(20), || {
         let sent = about(&agent.tree(done.pid));
         let number: u64 = sent.iter().map(|e| e.stands_for()).sum();
         (number >= REQUESTS).then_some(sent)
     });
-    let number: u64 = told.iter().map(|e| e.stands_for()).sum();
+    let number: u64 = reported.iter().map(|e| e.stands_for()).sum();
     assert_eq!(number, REQUESTS);
     // Once more for each ten seconds that a slow machine took.
-    assert!((33..60).contains(&told.len()), "{} events", told.len());
-    let many = told
+    assert!(
+        (33..60).contains(&reported.len()),
+        "{} events",
+        reported.len()
+    );
+    let many = reported
         .iter()
         .find(|e| e.repeats.is_some())
         .expect("one of many");
@@ -302,7 +306,7 @@ pub fn again_and_again() {
     assert_eq!(many.request.as_ref().unwrap().path, "/status");
     let uses = agent
         .client("uses")
-        .args(["--credential", told[0].fingerprint(), "-o", "json"])
+        .args(["--credential", reported[0].fingerprint(), "-o", "json"])
         .run()
         .ok()
         .stdout_text();
@@ -327,7 +331,7 @@ pub fn one_send_is_one_group() {
         act = act.env(format!("TOKEN_{n}"), plant::github().value);
     }
     let done = act.run().ok();
-    agent.settle();
+    agent.wait_idle();
     let mut sent = super::sent(&agent, done.pid);
     sent.retain(|e| e.grade() == "observed");
     super::count(&sent, 15, "sends");

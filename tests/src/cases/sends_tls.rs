@@ -29,6 +29,7 @@ fn named(event: &Event, name: &str) {
 
 /// curl with a bearer token: exposed by the environment of sh, which curl inherits, and by the arguments of curl; sent
 /// once.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn bearer_by_curl() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -51,7 +52,7 @@ pub fn bearer_by_curl() {
     agent.expect("the send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let events = agent.tree(done.pid);
 
     let exposed = of_kind(&events, "credential_exposed");
@@ -186,7 +187,7 @@ fn many_curls(number: usize) {
         life < short || life < 3 * control,
         "half of the curls took more than {life:?}, those without a credential {control:?}"
     );
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, shell);
     let mut by: BTreeMap<String, usize> = BTreeMap::new();
     for event in &sent {
@@ -248,7 +249,7 @@ fn posts_service_account(python: &Path) {
         agent.expect("the send", done.pid, |e| {
             e.is("credential_sent") && e.in_tree(done.pid)
         });
-        agent.settle();
+        agent.wait_idle();
         let sent = sent(&agent, done.pid);
         count(&sent, 1, "sends");
         let event = &sent[0];
@@ -292,7 +293,7 @@ pub fn the_users_python_posts_a_service_account() {
 }
 
 /// One process, two requests over one connection and a third over another: three sends, each to the right place.
-pub fn connections_are_told_apart() {
+pub fn connections_are_distinguished() {
     let _turn = turn();
     let scratch = Scratch::new();
     let one = TlsServer::start(&scratch.join("one"));
@@ -320,7 +321,7 @@ for c, headers in ((first, token), (second, {}), (second, token), (first, token)
     wait_for("three sends", patience(10), || {
         (sent(&agent, done.pid).len() >= 3).then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     let ports: Vec<u16> = sent
         .iter()

@@ -162,33 +162,10 @@ fn zipped(ids: Vec<Id>, lines: &[String]) -> Vec<(Id, &str)> {
         .collect()
 }
 
-/// Each carrier, each format: the same events, in order, whole; the agent's deliveries are no uses.
-pub fn every_way_delivers() {
-    let _turn = turn();
-    let scratch = Scratch::new();
-    let key = scratch.join("hmac.key");
-    fs::write(&key, "a key that only both ends have\n").unwrap();
-    let headers = scratch.join("headers");
-    let token = plant::github();
-    fs::write(&headers, format!("Authorization: Bearer {}\n", token.value)).unwrap();
-    let socket = scratch.join("log.sock");
-    let (http, tcp, udp) = (free_port(), free_port(), free_port());
-    let mut receivers = [
-        Receiver::new(&scratch, "http", &http, &[&key]),
-        Receiver::new(&scratch, "tcp", &tcp, &[]),
-        Receiver::new(&scratch, "udp", &udp, &[]),
-        Receiver::new(&scratch, "unix", &socket.display().to_string(), &[]),
-    ];
-    for receiver in &mut receivers {
-        receiver.start();
-    }
-    wait_for("the socket of the receiver", patience(10), || {
-        socket.exists().then_some(())
-    });
-    let file = scratch.join("events.jsonl");
-    let agent = Setup::new(&scratch)
-        .config(&format!(
-            r#"
+/// Each carrier and each format, on these ports.
+fn every_way(scratch: &Scratch, [http, tcp, udp]: [&str; 3]) -> String {
+    format!(
+        r#"
 [[sink]]
 name = "file"
 carrier = "file"
@@ -221,37 +198,69 @@ format = "json"
 address = "unix:{socket}"
 kinds = ["credential_exposed"]
 "#,
-            file = file.display(),
-            key = key.display(),
-            headers = headers.display(),
-            socket = socket.display(),
-        ))
-        .start();
-    for _ in 0..40 {
-        sh("exit 0")
-            .env("GITHUB_TOKEN", plant::github().value)
-            .run()
-            .ok();
+        file = scratch.join("events.jsonl").display(),
+        key = scratch.join("hmac.key").display(),
+        headers = scratch.join("headers").display(),
+        socket = scratch.join("log.sock").display(),
+    )
+}
+
+/// All lines of a file that was moved aside, in their order.
+fn rotated(file: &Path) -> Vec<String> {
+    let mut lines = Vec::new();
+    let at = |n: u32| PathBuf::from(format!("{}.{n}", file.display()));
+    let oldest = (1..).take_while(|n| at(*n).exists()).last().unwrap_or(0);
+    for path in (1..=oldest).rev().map(at).chain([file.to_owned()]) {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        lines.extend(text.lines().map(str::to_owned));
     }
-    let last = id(&agent.sentinel());
-    let name = agent.events()[0].id.clone().unwrap().agent;
-    let rotated = || {
-        let mut lines = Vec::new();
-        let at = |n: u32| PathBuf::from(format!("{}.{n}", file.display()));
-        let oldest = (1..).take_while(|n| at(*n).exists()).last().unwrap_or(0);
-        for path in (1..=oldest).rev().map(at).chain([file.clone()]) {
-            let text = fs::read_to_string(path).unwrap_or_default();
-            lines.extend(text.lines().map(str::to_owned));
-        }
-        lines
-    };
+    lines
+}
+
+/// Its own deliveries and files are nobody's use; its secret for the receiver is nowhere.
+fn nobody_uses_what_it_delivers_by(agent: &Agent, secret: &str) {
+    let printed = agent.events();
+    let me = agent.pid();
+    let mine = |e: &&Event| e.pid() == me && (e.is("credential_sent") || e.is("credential_read"));
+    let mine: Vec<_> = printed.iter().filter(mine).map(Event::brief).collect();
+    assert!(mine.is_empty(), "{mine:?}");
+    assert!(!agent.log().contains(secret) && !agent.log().contains("only both ends"));
+}
+
+fn the_status_has_all(agent: &Agent, http: &str) {
+    let status = stream::status(&agent.socket());
+    assert_eq!(status.sinks.len(), 5);
+    for sink in &status.sinks {
+        assert_eq!((sink.error.as_str(), sink.left_out), ("", 0), "{sink:?}");
+        assert!(sink.delivered >= 41 && sink.behind < 5, "{sink:?}");
+    }
+    let doctor = agent.client("doctor").run();
+    let text = doctor.stdout_text();
+    let words: Vec<&str> = text.split_whitespace().collect();
+    assert!(
+        words
+            .join(" ")
+            .contains(&format!("hook webhook ocsf http://localhost:{http} ")),
+        "{text}"
+    );
+}
+
+/// Everything in the file holds by the schema.
+fn of_ocsf(file: &Path) {
+    let python = super::tls_programs::installed("python/bin/python3");
+    let checked = act(python).args(["-c", OCSF]).arg(file).run().ok();
+    println!(
+        "OCSF, events of each class: {}",
+        checked.stdout_text().trim()
+    );
+}
+
+/// Waits until the receivers have this event, or a later one.
+fn all_have(receivers: &[Receiver; 4], name: &str, last: Id) {
     let has = |found: &[Id]| found.iter().any(|id| *id >= last).then_some(());
-    wait_for("the file to have all", patience(20), || {
-        has(&of_json(&rotated()).iter().map(id).collect::<Vec<_>>())
-    });
     for receiver in &receivers[..3] {
         wait_for("a receiver to have all", patience(30), || {
-            has(&ids(&receiver.lines(), &name))
+            has(&ids(&receiver.lines(), name))
         });
     }
     wait_for(
@@ -264,6 +273,49 @@ kinds = ["credential_exposed"]
                 .collect::<Vec<_>>())
         },
     );
+}
+
+/// Each carrier, each format: the same events, in order, whole; the agent's deliveries are no uses.
+pub fn every_way_delivers() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let key = scratch.join("hmac.key");
+    fs::write(&key, "a key that only both ends have\n").unwrap();
+    let headers = scratch.join("headers");
+    let token = plant::github();
+    fs::write(&headers, format!("Authorization: Bearer {}\n", token.value)).unwrap();
+    let socket = scratch.join("log.sock");
+    let (http, tcp, udp) = (free_port(), free_port(), free_port());
+    let mut receivers = [
+        Receiver::new(&scratch, "http", &http, &[&key]),
+        Receiver::new(&scratch, "tcp", &tcp, &[]),
+        Receiver::new(&scratch, "udp", &udp, &[]),
+        Receiver::new(&scratch, "unix", &socket.display().to_string(), &[]),
+    ];
+    for receiver in &mut receivers {
+        receiver.start();
+    }
+    wait_for("the socket of the receiver", patience(10), || {
+        socket.exists().then_some(())
+    });
+    let file = scratch.join("events.jsonl");
+    let agent = Setup::new(&scratch)
+        .config(&every_way(&scratch, [&http, &tcp, &udp]))
+        .start();
+    for _ in 0..40 {
+        sh("exit 0")
+            .env("GITHUB_TOKEN", plant::github().value)
+            .run()
+            .ok();
+    }
+    let last = id(&agent.sentinel());
+    let name = agent.events()[0].id.clone().unwrap().agent;
+    let rotated = || rotated(&file);
+    let has = |found: &[Id]| found.iter().any(|id| *id >= last).then_some(());
+    wait_for("the file to have all", patience(20), || {
+        has(&of_json(&rotated()).iter().map(id).collect::<Vec<_>>())
+    });
+    all_have(&receivers, &name, last);
     let held = held_upto(&agent, last);
     assert!(held.len() > 40, "{held:?}");
     let lines = rotated();
@@ -286,48 +338,21 @@ kinds = ["credential_exposed"]
     }
     let exposures = of_json(&receivers[3].lines());
     assert!(exposures.iter().all(|e| e.is("credential_exposed")));
-    let python = super::tls_programs::installed("python/bin/python3");
-    let checked = act(python)
-        .args(["-c", OCSF])
-        .arg(&receivers[0].file)
-        .run()
-        .ok();
-    println!(
-        "OCSF, events of each class: {}",
-        checked.stdout_text().trim()
-    );
+    of_ocsf(&receivers[0].file);
     // What was printed is what was delivered.
     let printed = agent.events();
     for event in of_json(&lines) {
         let same = printed.iter().find(|e| e.id == event.id);
         assert_eq!(same, Some(&event));
     }
-    // Its own deliveries and files are nobody's use; its secret for the receiver is nowhere.
-    let me = agent.pid();
-    let mine = |e: &&Event| e.pid() == me && (e.is("credential_sent") || e.is("credential_read"));
-    let mine: Vec<_> = printed.iter().filter(mine).map(Event::brief).collect();
-    assert!(mine.is_empty(), "{mine:?}");
-    assert!(!agent.log().contains(&token.value) && !agent.log().contains("only both ends"));
-    let status = stream::status(&agent.socket());
-    assert_eq!(status.sinks.len(), 5);
-    for sink in &status.sinks {
-        assert_eq!((sink.error.as_str(), sink.left_out), ("", 0), "{sink:?}");
-        assert!(sink.delivered >= 41 && sink.behind < 5, "{sink:?}");
-    }
-    let doctor = agent.client("doctor").run();
-    let text = doctor.stdout_text();
-    let words: Vec<&str> = text.split_whitespace().collect();
-    assert!(
-        words
-            .join(" ")
-            .contains(&format!("hook webhook ocsf http://localhost:{http} ")),
-        "{text}"
-    );
+    nobody_uses_what_it_delivers_by(&agent, &token.value);
+    the_status_has_all(&agent, &http);
     agent.stop();
 }
 
 /// Receivers that are killed and come back, and an agent that is killed ten times, under load: nothing that the ledger holds
 /// is lost, order is kept, and what comes twice is the same.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn receivers_and_agents_come_and_go() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -358,7 +383,7 @@ address = "tcp:127.0.0.1:{tcp}"
             key = key.display(),
         ))
         .start();
-    // Nobody is there at first: after some seconds that is told, once for each.
+    // Nobody is there at first: after some seconds that is reported, once for each.
     let load = sh("while :; do GITHUB_TOKEN=$1 true; GITHUB_TOKEN=$1 sh -c :; sleep 0.02; done")
         .arg(plant::github().value)
         .limit(600)
@@ -432,24 +457,25 @@ address = "tcp:127.0.0.1:{tcp}"
         let ids = of_json(&lines).iter().map(id).collect();
         whole(&receiver.args[0], &held, &zipped(ids, &lines));
     }
-    // An outage is told once, not with every try.
+    // An outage is reported once, not with every try.
     for name in ["hook", "tcp"] {
         let of = |e: &&Event| {
             e.reason() == "sink_behind" && e.gap.as_ref().unwrap().detail.starts_with(&behind(name))
         };
-        let told = of_json(&lines)
+        let reported = of_json(&lines)
             .iter()
             .filter(of)
             .map(id)
             .collect::<BTreeSet<_>>();
-        // One at the beginning; each of the agents of the ten rounds may have met one of its own.
-        assert!((1..=11).contains(&told.len()), "{told:?}");
+        // One at the beginning; each of the agents of the ten rounds may have obtained one of its own.
+        assert!((1..=11).contains(&reported.len()), "{reported:?}");
     }
     agent.stop();
 }
 
 /// A command runs once for each finding, also across a restart; it is a process like any other, and what it says is logged
 /// without the credentials in it.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn a_response_runs_once_a_finding() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -557,7 +583,7 @@ command = ["/nowhere/program"]
     );
     let setup = agent.kill();
     let agent = setup.start();
-    agent.settle();
+    agent.wait_idle();
     assert_eq!(answered(), [finding], "it ran again");
     agent.stop();
 }

@@ -253,6 +253,7 @@ pub(super) fn nats_config(dir: &Path, port: &str, jetstream: &str) -> PathBuf {
 
 /// Messages in a stream of a real server, by TLS and a key; the server is killed time and again, and the agent too: each event
 /// is in the stream, once, in order.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn a_stream_has_all() {
     let _turn = turn();
     let scratch = Scratch::new();

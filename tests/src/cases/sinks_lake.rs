@@ -16,6 +16,7 @@ use std::{collections::BTreeMap, fs, time::Duration};
 const LAKE: &str = include_str!("../server/lake.py");
 
 /// Every exposure is in the lake, once, in its partition, with what its columns should hold; nothing of another class is.
+#[expect(clippy::too_many_lines, reason = "one story, in its order")]
 pub fn a_lake_has_all() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -55,7 +56,7 @@ batch = 20
     // The reader of the store, which comes later, is seen too.
     let last = id(&agent.sentinel());
     let exposed = |e: &&Event| e.is("credential_exposed") && id(e) <= last;
-    // What was told just now may not be in the ledger yet.
+    // What was reported just now may not be in the ledger yet.
     std::thread::sleep(Duration::from_millis(1500));
     wait_for("the lake to have all", patience(60), || {
         let sink = stream::status(&agent.socket()).sinks.remove(0);

@@ -67,8 +67,8 @@ fn exposures(points: &[Point], temporality: i32) -> Vec<&Point> {
 }
 
 /// Counts reach a collector by way of Rotel, cumulative by HTTP and as deltas by gRPC, also when Rotel is away for a time: at the end
-/// both say what the agent told. Names are those of the semantic conventions, or below `keytrail.`: the collector looks.
-pub fn a_collector_is_told_counts() {
+/// both say what the agent reported. Names are those of the semantic conventions, or below `keytrail.`: the collector looks.
+pub fn a_collector_receives_counts() {
     let _turn = turn();
     let scratch = Scratch::new();
     let mut behind = Collector::new(&scratch, "behind", "1000000");
@@ -116,21 +116,21 @@ every_ms = 1000
     wait_for("both to be well again", patience(40), || {
         (failing() == 0).then_some(())
     });
-    agent.settle();
+    agent.wait_idle();
     agent.stop();
     // What Rotel took it hands on before it ends.
     std::thread::sleep(Duration::from_secs(1));
     between.signal(libc::SIGTERM);
     between.wait(patience(60), "rotel");
-    let told = agent
+    let reported = agent
         .events()
         .iter()
         .filter(|e| e.is("credential_exposed"))
         .count();
-    judge(&points(&behind), told);
+    judge(&points(&behind), reported);
 }
 
-fn judge(points: &[Point], told: usize) {
+fn judge(points: &[Point], reported: usize) {
     let cumulative = exposures(points, CUMULATIVE);
     let deltas = exposures(points, DELTA);
     assert!(
@@ -142,12 +142,12 @@ fn judge(points: &[Point], told: usize) {
     let last = cumulative.last().unwrap().value;
     let sum: f64 = deltas.iter().map(|point| point.value).sum();
     println!(
-        "{told} exposures; {} points say {last}, {} add up to {sum}",
+        "{reported} exposures; {} points say {last}, {} add up to {sum}",
         cumulative.len(),
         deltas.len()
     );
-    assert!(told > 50);
-    assert_eq!((last, sum), (told as f64, told as f64));
+    assert!(reported > 50);
+    assert_eq!((last, sum), (reported as f64, reported as f64));
     assert!(
         cumulative
             .iter()

@@ -217,7 +217,7 @@ pub fn as_much_as_outside() {
     let scratch = Scratch::new();
     let (outside, gaps_outside) = {
         let agent = Setup::new(&scratch).start();
-        agent.settle();
+        agent.wait_idle();
         let seen = (view(&agent.socket()), gaps(&agent.events()));
         agent.stop();
         seen
@@ -236,7 +236,7 @@ pub fn as_much_as_outside() {
     assert!(!watch.events().is_empty());
 }
 
-/// restart, SIGKILL and stop: the gaps are told, systemd brings it back, and it goes in time.
+/// restart, SIGKILL and stop: the gaps are reported, systemd brings it back, and it goes in time.
 pub fn restarted_killed_stopped() {
     let _turn = turn();
     let scratch = Scratch::new();

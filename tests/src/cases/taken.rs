@@ -30,7 +30,7 @@ pub fn out_of_an_environment() {
     let scratch = Scratch::new();
     let agent = Agent::start(&scratch);
     let (holder, held) = holder(&agent);
-    // What a process has only just been given may have come after the read, which is told without its time.
+    // What a process has only just been given may have come after the read, which is reported without its time.
     std::thread::sleep(patience(1));
     let thief = sh("cat /proc/$1/environ >/dev/null; :")
         .arg(holder.pid().to_string())
@@ -44,7 +44,7 @@ pub fn out_of_an_environment() {
     assert!(event.executable().ends_with("/cat"), "{}", event.brief());
     assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
     assert_eq!(event.env_name(), "GITHUB_TOKEN", "{}", event.brief());
-    agent.settle();
+    agent.wait_idle();
     assert_eq!(taken(&agent, thief.pid).len(), 1, "once");
 }
 
@@ -75,7 +75,7 @@ for line in open(f'/proc/{pid}/maps'):
     assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
 }
 
-/// Looking at a process is not taking from it (ps of procps 4.0 does read every environment), and who holds nothing has nothing taken.
+/// Inspecting a process is not taking from it (ps of procps 4.0 does read every environment), and who holds nothing has nothing taken.
 pub fn looking_is_not_taking() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -90,7 +90,7 @@ pub fn looking_is_not_taking() {
     .arg(poor.pid().to_string())
     .run()
     .ok();
-    agent.settle();
+    agent.wait_idle();
     let taken = taken(&agent, done.pid);
     assert!(taken.is_empty(), "{}", list(&taken));
 }
@@ -240,7 +240,7 @@ pub fn by_process_vm_readv() {
         "{}",
         event.brief()
     );
-    agent.settle();
+    agent.wait_idle();
     assert_eq!(taken(&agent, thief.pid).len(), 1, "once");
     assert!(found(&agent, thief.pid).is_some());
 }
@@ -297,7 +297,7 @@ print(read_out(pid, start, end) == b'')",
     .run()
     .ok();
     assert_eq!(thief.stdout_text().trim(), "True");
-    agent.settle();
+    agent.wait_idle();
     let taken = taken(&agent, thief.pid);
     assert!(taken.is_empty(), "{}", list(&taken));
 }
@@ -323,11 +323,11 @@ libc.ptrace(17, pid, None, None)",
     assert_eq!(event.channel(), "ptrace", "{}", event.brief());
     assert_eq!(event.grade(), "lineage", "{}", event.brief());
     assert_eq!(event.victim.as_ref().unwrap().pid, holder.pid());
-    agent.settle();
+    agent.wait_idle();
     assert!(found(&agent, thief.pid).is_some());
 }
 
-/// A debugger of what it has started itself: told, and no finding.
+/// A debugger of what it has started itself: reported, and no finding.
 pub fn a_debugger_of_its_own_child() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -354,7 +354,7 @@ os.waitpid(child, 0)",
     agent.expect("that it was traced", debugger.pid, |e| {
         e.is("credential_taken") && e.in_tree(debugger.pid) && e.channel() == "ptrace"
     });
-    agent.settle();
+    agent.wait_idle();
     let finding = found(&agent, debugger.pid);
     assert!(finding.is_none(), "{}", finding.unwrap().brief());
 }
@@ -442,9 +442,9 @@ pub fn by_a_core_dump() {
         .arg(plant::github().value)
         .limit(30)
         .run();
-    agent.settle();
-    let told: Vec<Event> = taken(&agent, done.pid).into_iter().filter(dumped).collect();
-    assert!(told.is_empty(), "{}", list(&told));
+    agent.wait_idle();
+    let reported: Vec<Event> = taken(&agent, done.pid).into_iter().filter(dumped).collect();
+    assert!(reported.is_empty(), "{}", list(&reported));
 }
 
 /// A debugger writes it while the process lives.

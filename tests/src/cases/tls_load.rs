@@ -138,17 +138,17 @@ fn curl(scratch: &Scratch, server: &TlsServer) -> Program {
 pub fn destinations_hold_under_load() {
     require("node");
     let _turn = turn();
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..3 {
         let mut too_many = under_load();
         if too_many.is_empty() {
             return;
         }
-        told.append(&mut too_many);
+        reported.append(&mut too_many);
     }
     panic!(
         "too much is unknown in each of three runs:\n{}",
-        told.join("\n")
+        reported.join("\n")
     );
 }
 
@@ -171,16 +171,16 @@ fn under_load() -> Vec<String> {
         let status = program.wait(patience(90), "the end of a client");
         assert!(status.success(), "{name}: {status}");
     }
-    agent.settle();
+    agent.wait_idle();
     // What a library was given during a handshake is decided later.
     std::thread::sleep(std::time::Duration::from_secs(5));
-    agent.settle();
+    agent.wait_idle();
     let log = server.log().expect("nginx keeps a record");
-    let told = of_kind(&agent.events(), "coverage_gap");
-    let lost = records_lost(&told);
-    // It says that it got no processor for seconds, and how much it did not look into for that nobody can count: such a run shows
+    let reported = of_kind(&agent.events(), "coverage_gap");
+    let lost = records_lost(&reported);
+    // It says that it got no processor for seconds, and how much it did not inspect for that nobody can count: such a run shows
     // that no destination is a wrong one, and nothing more.
-    let stood_still = told.iter().any(|e| e.reason() == "agent_stopped");
+    let stood_still = reported.iter().any(|e| e.reason() == "agent_stopped");
     let mut too_many = Vec::new();
     for (name, secrets, program) in &running {
         let arrived = secrets.iter().filter(|s| log.contains(s.as_str())).count();
@@ -215,7 +215,7 @@ fn under_load() -> Vec<String> {
         );
         println!("{line}");
         let complete = seen.len() + unsent + lost >= arrived;
-        assert!(complete || stood_still, "{line}:\n{}", list(&told));
+        assert!(complete || stood_still, "{line}:\n{}", list(&reported));
         let few = (unknown + unsent + arrived.saturating_sub(seen.len() + unsent)) * 5 <= arrived;
         if !complete || !few {
             too_many.push(line);

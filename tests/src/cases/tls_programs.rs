@@ -212,7 +212,7 @@ pub(super) fn installed(path: &str) -> PathBuf {
 enum Run {
     /// The first one: it lies where programs are installed, or its library is named like one.
     First,
-    /// A later one: it lies anywhere, and the first may be over before it is looked into, on a busy machine the second too.
+    /// A later one: it lies anywhere, and the first may be over before it is inspected, on a busy machine the second too.
     Later,
 }
 
@@ -244,7 +244,7 @@ fn run_against(
             break;
         }
         let done = go(&plant::github().value);
-        agent.settle();
+        agent.wait_idle();
         // Seen or not, no destination is wrong.
         let before = sent(&agent, done.pid);
         for event in before.iter().filter(|e| e.channel() == "tls") {
@@ -267,7 +267,7 @@ fn run_against(
     agent.expect("a send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     let observed: Vec<&Event> = sent.iter().filter(|e| e.grade() == "observed").collect();
     assert!(!observed.is_empty(), "it was not seen:\n{}", list(&sent));
@@ -634,7 +634,7 @@ mod tests {
     fn the_table_is_that_of_the_documentation() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/COVERAGE.md");
         let text = std::fs::read_to_string(path).unwrap();
-        let told: Vec<&str> = text
+        let reported: Vec<&str> = text
             .lines()
             .skip_while(|line| *line != "<!-- rows -->")
             .skip(1)
@@ -650,6 +650,6 @@ mod tests {
                 )
             })
             .collect();
-        assert_eq!(told, tested);
+        assert_eq!(reported, tested);
     }
 }

@@ -25,7 +25,7 @@ for (let round = 0; round < ROUNDS; round++) await all(i => '/' + 'a'.repeat(3 +
 await new Promise(done => setTimeout(done, 1000));
 await Promise.all(urls.map((_, i) => fetch(urls[i] + '/same', {headers: {Authorization: 'Bearer ' + Deno.env.get('T' + i + '_GITHUB_TOKEN')}}).then(a => a.text())));";
 
-/// Has deno looked into before it matters: it lies anywhere.
+/// Has deno inspected before it matters: it lies anywhere.
 fn known(agent: &Agent, scratch: &Scratch, server: &TlsServer) {
     let script: PathBuf = scratch.join("known.js");
     std::fs::write(
@@ -42,7 +42,7 @@ fn known(agent: &Agent, scratch: &Scratch, server: &TlsServer) {
             .env("HOME", scratch.join("home"))
             .run()
             .ok();
-        agent.settle();
+        agent.wait_idle();
         if sent(agent, done.pid)
             .iter()
             .any(|e| e.grade() == "observed")
@@ -75,7 +75,7 @@ pub fn connections_are_never_swapped() {
     for (server, token) in servers.iter().zip(&tokens) {
         server.got(&token.value);
     }
-    agent.settle();
+    agent.wait_idle();
     let events = agent.tree(done.pid);
     let sent = sent(&agent, done.pid);
     let (mut all, mut known) = (0, 0);
@@ -110,7 +110,7 @@ pub fn connections_are_never_swapped() {
     );
 }
 
-/// A holder that sends other bytes: it is looked into, and its secret was not there.
+/// A holder that sends other bytes: it is inspected, and its secret was not there.
 pub fn nothing_of_a_holder_in_it() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -135,7 +135,7 @@ pub fn nothing_of_a_holder_in_it() {
     agent.expect("lineage", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let own = agent.expect("its own token", done.pid, |e| {
         e.is("credential_exposed") && e.pid() == done.pid && e.env_name() == "GITHUB_TOKEN"
     });

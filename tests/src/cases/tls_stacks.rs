@@ -18,7 +18,7 @@ fn never_silent(agent: &Agent, root: u32, server: &TlsServer, token: &str) {
     agent.expect("a send", root, |e| {
         e.is("credential_sent") && e.in_tree(root)
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(agent, root);
     for event in &sent {
         let (ip, to) = event.peer();
@@ -165,7 +165,7 @@ asyncio.run(main())";
     agent.expect("a send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let sent = sent(&agent, done.pid);
     assert_eq!(sent.len(), 1, "one request is one send:\n{}", list(&sent));
     assert_eq!(sent[0].grade(), "observed", "{}", sent[0].brief());
@@ -212,7 +212,7 @@ pub fn node_connections_are_never_swapped() {
     agent.expect("a send", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let events = agent.tree(done.pid);
     let sent = sent(&agent, done.pid);
     let mut known = 0;
@@ -246,7 +246,7 @@ pub fn node_connections_are_never_swapped() {
     );
 }
 
-/// A traced command is told of the libraries it uses itself, not of what others on the machine do.
+/// A traced command learns of the libraries it uses itself, not of what others on the machine do.
 pub fn a_trace_names_its_own_libraries() {
     let _turn = turn();
     let scratch = Scratch::new();

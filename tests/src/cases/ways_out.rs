@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A home with keys of several kinds, and a project without. What is found again of the same key is counted and not told, so
+/// A home with keys of several kinds, and a project without. What is found again of the same key is counted and not reported, so
 /// that each act has one of its own.
 fn home(scratch: &Scratch, name: &str) -> PathBuf {
     let home = scratch.make("home").join(name);
@@ -122,7 +122,7 @@ pub fn given_to_a_client_to_send() {
 }
 
 /// Tokens in the body of a request, and keys that only sign; the same programs log in with them.
-pub fn told_in_a_body() {
+pub fn reported_in_a_body() {
     let _turn = turn();
     let scratch = Scratch::new();
     let server = TlsServer::start(&scratch.make("tls"));
@@ -184,7 +184,7 @@ pub fn sent_by_a_shell() {
 }
 
 /// A token in the address of a request, and what is packed as programs pack by themselves: who gets it needs no more.
-pub fn told_in_a_url_or_packed() {
+pub fn reported_in_a_url_or_packed() {
     let _turn = turn();
     let scratch = Scratch::new();
     let server = TlsServer::start(&scratch.make("tls"));

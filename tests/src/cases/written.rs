@@ -45,8 +45,8 @@ pub fn echo_into_a_file() {
             .is_some_and(|f| f.rule == "written-to-log-or-terminal")
     });
     assert_eq!(finding.finding.as_ref().unwrap().severity, "medium");
-    agent.settle();
-    count(&written(&agent, done.pid, "file"), 1, "told once");
+    agent.wait_idle();
+    count(&written(&agent, done.pid, "file"), 1, "reported once");
 }
 
 /// Events with the public identifiers of credentials, printed into a file: keytrail has sent nobody's key.
@@ -70,10 +70,10 @@ pub fn what_keytrail_prints() {
             .is_ok_and(|text| text.contains("AKIA"))
             .then_some(())
     });
-    agent.settle();
-    let told = agent.tree(watch.pid());
+    agent.wait_idle();
+    let reported = agent.tree(watch.pid());
     watch.end();
-    assert!(reads > 0 && told.is_empty(), "{}", list(&told));
+    assert!(reads > 0 && reported.is_empty(), "{}", list(&reported));
 }
 
 /// The same into a pipe, and by `cat` of a file that holds it.
@@ -137,7 +137,7 @@ os.pwrite(third, b'z' + token + b'\\n', 5000)";
         .env("GITHUB_TOKEN", plant::github().value)
         .run()
         .ok();
-    agent.settle();
+    agent.wait_idle();
     let mut paths: Vec<String> = written(&agent, done.pid, "file")
         .iter()
         .map(|e| to(e).to_owned())
@@ -147,7 +147,7 @@ os.pwrite(third, b'z' + token + b'\\n', 5000)";
     assert_eq!(paths, expected, "{}", list(&agent.tree(done.pid)));
 }
 
-/// A holder that writes much and nothing of what it holds: not a word of it, but what was not looked into is counted.
+/// A holder that writes much and nothing of what it holds: not a word of it, but what was not inspected is counted.
 pub fn much_of_something_else() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -162,7 +162,7 @@ for n in range(10 * 16):
         .env("GITHUB_TOKEN", plant::github().value)
         .run()
         .ok();
-    agent.settle();
+    agent.wait_idle();
     let sent = super::written(&agent, done.pid);
     assert!(sent.is_empty(), "{}", list(&sent));
     agent.expect("the gap", done.pid, |e| {
@@ -197,7 +197,7 @@ open(sys.argv[2], 'w').write(text)";
     agent.expect("the copy", done.pid, |e| {
         e.is("credential_sent") && e.in_tree(done.pid)
     });
-    agent.settle();
+    agent.wait_idle();
     let files = written(&agent, done.pid, "file");
     assert!(
         files.iter().all(|e| to(e) == elsewhere.to_str().unwrap()),
@@ -206,7 +206,7 @@ open(sys.argv[2], 'w').write(text)";
     );
 }
 
-/// What is not written is not told: a descriptor that is not open for writing, a call that cannot be one.
+/// What is not written is not reported: a descriptor that is not open for writing, a call that cannot be one.
 pub fn what_cannot_be_written() {
     let _turn = turn();
     let scratch = Scratch::new();
@@ -225,7 +225,7 @@ for number in [reading, 9999, os.open('/dev/null', os.O_WRONLY), os.eventfd(0)]:
         .run()
         .ok();
     std::thread::sleep(patience(1));
-    agent.settle();
+    agent.wait_idle();
     let sent = super::written(&agent, done.pid);
     assert!(sent.is_empty(), "{}", list(&sent));
 }

@@ -66,7 +66,7 @@ impl Bench<'_> {
     }
 
     /// The counters once nothing is added to them any more.
-    fn settled(&self) -> Result<Counters> {
+    fn idle(&self) -> Result<Counters> {
         let mut before = self.counters()?;
         for _ in 0..60 {
             thread::sleep(Duration::from_millis(500));
@@ -107,10 +107,10 @@ pub fn loss(agent: &Path, seconds: u64) -> Result<()> {
             "rate/s", "sent", "received", "lost", "missing"
         );
         for rate in RATES {
-            let before = bench.settled()?;
+            let before = bench.idle()?;
             let words = [seconds, rate, BYTES].map(|number| number.to_string());
             let made = bench.run(&["send", &words[0], &words[1], &words[2]])?;
-            let after = bench.settled()?;
+            let after = bench.idle()?;
             let [sent, _, reached] = made[..] else {
                 bail!("the generator said something else")
             };

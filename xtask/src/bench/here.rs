@@ -20,7 +20,7 @@ use std::{
 /// How long the agent is watched with nothing to do.
 const REST: Duration = Duration::from_secs(30);
 /// How long it may be busy with its start, and for how many times five seconds it has to be quiet then.
-const SETTLE: Duration = Duration::from_secs(300);
+const IDLE_WITHIN: Duration = Duration::from_secs(300);
 const QUIET: u32 = 3;
 
 #[derive(clap::Args)]
@@ -284,19 +284,19 @@ fn begin<'a>(
     if matches!(load, Load::Served(_) | Load::Postgres(_))
         && let Some(pid) = running.pid()
     {
-        // Programs that are met for the first time are inspected, once a version, and for minutes after its start the
+        // Programs that are seen for the first time are inspected, once a version, and for minutes after its start the
         // agent walks through the file systems at a slow pace: neither is a cost of a request.
         load.once()?;
-        settle(pid)?;
+        wait_idle(pid)?;
     }
     Ok(running)
 }
 
-/// Waits until the agent has looked at what was there before it: programs, files. What that took.
-fn settle(pid: u32) -> Result<Duration> {
+/// Waits until the agent has inspected what was there before it: programs, files. What that took.
+fn wait_idle(pid: u32) -> Result<Duration> {
     let started = Instant::now();
     let mut quiet = 0;
-    while quiet < QUIET && started.elapsed() < SETTLE {
+    while quiet < QUIET && started.elapsed() < IDLE_WITHIN {
         let before = cpu_ticks(pid)?;
         thread::sleep(Duration::from_secs(5));
         // At most 1% of a core.
@@ -313,7 +313,7 @@ fn settle(pid: u32) -> Result<Duration> {
 fn rest(subject: &subject::Subject, work: &Path) -> Result<()> {
     let mut running = subject.start(work)?;
     let pid = running.pid().context("no process to watch")?;
-    let settled = settle(pid)?;
+    let idle = wait_idle(pid)?;
     let (before, started) = (cpu_ticks(pid)?, Instant::now());
     thread::sleep(REST);
     let (after, elapsed) = (cpu_ticks(pid)?, started.elapsed());
@@ -327,7 +327,7 @@ fn rest(subject: &subject::Subject, work: &Path) -> Result<()> {
         "{MARK}rest\t{}\t{rss}\t{peak}\t{share:.3}\t{:.0}\t{:.0}",
         subject.name,
         elapsed.as_secs_f64(),
-        settled.as_secs_f64()
+        idle.as_secs_f64()
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a run took, as /proc says, and the mark of the lines that tell of it.
+//! What a run took, as /proc says, and the mark of the lines that report it.
 
 use anyhow::{Context as _, Result};
 use std::fs;

@@ -19,7 +19,7 @@ mod subject;
 mod text;
 
 use crate::{arch::Arch, build, cmd, setup, vm};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use std::{
     env,
     path::{Path, PathBuf},
@@ -131,16 +131,16 @@ fn on_a_busy_host(args: &Args, agent: &Path) -> Result<()> {
     args.soak.map_or(Ok(()), |time| busy::soak(agent, time))
 }
 
-fn time(text: &str) -> Result<Duration, String> {
+fn time(text: &str) -> Result<Duration> {
     let (number, unit) = text.split_at(text.len().saturating_sub(1));
     let number: u64 = number
         .parse()
-        .map_err(|_| "a number and s, m or h: 15m".to_owned())?;
+        .map_err(|_| anyhow!("a number and s, m or h: 15m"))?;
     let seconds = match unit {
         "s" => 1,
         "m" => 60,
         "h" => 3600,
-        _ => return Err("a number and s, m or h: 15m".to_owned()),
+        _ => bail!("a number and s, m or h: 15m"),
     };
     Ok(Duration::from_secs(number * seconds))
 }

@@ -33,7 +33,7 @@ enum Line {
         cpu_percent: f64,
         seconds: f64,
         /// Since its start.
-        settled: f64,
+        idle: f64,
     },
     Found {
         row: Row,
@@ -115,7 +115,7 @@ fn cells(line: &Line) -> Option<(Row, String)> {
     }
 }
 
-/// What is told below the table.
+/// What is reported below the table.
 fn sentence(line: &Line) -> Option<String> {
     let mib = |kib: &u64| *kib as f64 / 1024.0;
     Some(match line {
@@ -124,9 +124,9 @@ fn sentence(line: &Line) -> Option<String> {
             peak_kib,
             cpu_percent,
             seconds,
-            settled,
+            idle,
         } => format!(
-            "Agent at rest for {seconds:.0} s, {settled:.0} s after its start: {:.1} MiB resident (peak {:.1} MiB), \
+            "Agent at rest for {seconds:.0} s, {idle:.0} s after its start: {:.1} MiB resident (peak {:.1} MiB), \
              {cpu_percent:.2}% of one core.",
             mib(rss_kib),
             mib(peak_kib),
@@ -184,7 +184,7 @@ fn parse(line: &str) -> Option<Line> {
             peak_kib: fields.get(3)?.parse().ok()?,
             cpu_percent: fields.get(4)?.parse().ok()?,
             seconds: fields.get(5)?.parse().ok()?,
-            settled: fields.get(6)?.parse().ok()?,
+            idle: fields.get(6)?.parse().ok()?,
         });
     }
     if subject == "found" {
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_found_and_how_fast_is_told() {
+    fn what_was_found_and_how_fast_is_reported() {
         let table = Results::parse(&lines()).unwrap().section("abc").text();
         for sentence in [
             "10000 credentials found in 4.1 s (limit: 60), by `find` alone 0.6 s; peak 89.0 MiB resident.",

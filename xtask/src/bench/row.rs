@@ -164,7 +164,7 @@ mod tests {
     use super::Row;
 
     #[test]
-    fn names_are_told_apart_and_found_again() {
+    fn names_are_distinguished_and_found_again() {
         for row in Row::all() {
             assert_eq!(Row::parse(&row.name()), Some(*row), "{row:?}");
         }

@@ -123,7 +123,7 @@ fn peer_of(row: Row, programs: &Path, slow: u32) -> Option<Subject> {
                 (1, slow),
             )
         }
-        // No peer looks at as much: what counts is the control.
+        // No peer inspects as much: what counts is the control.
         Row::NginxTlsLargeRate
         | Row::Redis
         | Row::Git
@@ -255,7 +255,7 @@ impl Subject {
                     }
                     thread::sleep(Duration::from_millis(50));
                 }
-                running.settle()?;
+                running.wait_idle()?;
             }
         }
         running.check()?;
@@ -269,9 +269,9 @@ impl Running<'_> {
         self.child.as_ref().map(Child::id)
     }
 
-    /// Waits until it is at rest: it may listen before it has looked at every process and file that was there
+    /// Waits until it is at rest: it may listen before it has inspected every process and file that was there
     /// already.
-    pub fn settle(&mut self) -> Result<()> {
+    pub fn wait_idle(&mut self) -> Result<()> {
         let Some(pid) = self.pid() else {
             return Ok(());
         };

@@ -11,10 +11,10 @@ use std::time::Instant;
 
 /// A claim at or above this is "high confidence".
 pub const HIGH: f64 = 0.9;
-/// Largest file looked at.
+/// Largest file inspected.
 const MAX_FILE: u64 = 8 << 20;
 
-/// What claims on packages' files are, as far as it was looked into: part of the path, rule, explanation.
+/// What claims on packages' files are, as far as it was inspected: part of the path, rule, explanation.
 const EXPLAINED: &[(&str, &str, &str)] = &[
     (
         "google-cloud-sdk/",

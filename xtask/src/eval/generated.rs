@@ -311,6 +311,7 @@ fn pem(r: &mut Random) -> String {
 }
 
 /// Credentials with a notation of their own.
+#[expect(clippy::too_many_lines, reason = "a table of notations")]
 fn forms(r: &mut Random) -> Vec<Sample> {
     let mut out = Vec::new();
     let mut add = |group: &str, path: Option<&str>, text: String, secret: Option<&str>| {
@@ -729,6 +730,7 @@ fn uuid(r: &mut Random) -> String {
     )
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of notations")]
 fn look_alikes(r: &mut Random, out: &mut Vec<Sample>) {
     let sha1 = |r: &mut Random| r.string(HEX, 40);
     let sha256 = |r: &mut Random| r.string(HEX, 64);

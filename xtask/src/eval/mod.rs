@@ -39,7 +39,7 @@ pub struct EvalArgs {
     /// Where the report goes.
     #[arg(long, default_value = "docs/EVALUATION.md", value_name = "FILE")]
     output: PathBuf,
-    /// Also write every wrong answer of the first seed as a line of JSON: what to look into. Holds the examples' text.
+    /// Also write every wrong answer of the first seed as a line of JSON: what to inspect. Holds the examples' text.
     #[arg(long, value_name = "FILE")]
     details: Option<PathBuf>,
 }

@@ -72,6 +72,7 @@ const PYPI: &[(&str, &str)] = &[
     ("jmespath==1.1.0", "for botocore"),
     ("python-dateutil==4.0.0", "for botocore"),
     ("urllib3==2.8.0", "for botocore"),
+    ("buf-bin==1.75.0", "checks the schema"),
 ];
 
 /// Packages of npm.

@@ -255,7 +255,7 @@ fn keys_and_signatures_that_are_not_there_or_not_the_ones() {
 }
 
 #[test]
-fn what_is_no_bundle_is_told_so() {
+fn what_is_no_bundle_is_reported_as_such() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x");
     let mut bomb = Vec::new();
@@ -292,9 +292,9 @@ fn a_bomb_is_left_alone() {
     }
     fs::write(&path, &bytes).unwrap();
     let report = verify(&path, None).unwrap();
-    let told =
+    let reported =
         |c: &Change| matches!(c, Change::Archive { why, .. } if why.contains("more in it than"));
-    assert!(report.changes.iter().any(told), "{:?}", report.changes);
+    assert!(report.changes.iter().any(reported), "{:?}", report.changes);
 }
 
 #[test]

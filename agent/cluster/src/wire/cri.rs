@@ -46,7 +46,7 @@ pub(crate) struct PodSandboxMetadata {
     pub namespace: String,
 }
 
-/// Without a filter: those that have ended are told of too, as others tell of them.
+/// Without a filter: those that have ended are reported too, as others report them.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ListContainersRequest {}
 

@@ -114,7 +114,7 @@ impl PodText<'_> {
         fields(&[(1, &metadata), (2, &spec), (3, &status)])
     }
 
-    /// As the kubelet tells of a pod that has gone: its specification and status are there, and empty.
+    /// As the kubelet reports a pod that has gone: its specification and status are there, and empty.
     pub fn deleted(&self) -> Vec<u8> {
         let metadata = fields(&[
             (1, self.name.as_bytes()),

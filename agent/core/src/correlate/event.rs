@@ -2,7 +2,7 @@
 
 use crate::process::{Holding, HoldingPlace};
 use keytrail_model::event::{Destination, PathStep, Source};
-use keytrail_model::{Ends, FileFacts, HostName, SourceType};
+use keytrail_model::{Endpoints, FileFacts, HostName, SourceType};
 
 pub fn file_source(file: &FileFacts) -> Source {
     Source {
@@ -67,7 +67,7 @@ pub fn path(holding: Option<&Holding>) -> Vec<PathStep> {
 }
 
 /// The destination of a send; `None` is an unknown one, which the evidence says.
-pub fn destination(ends: Option<&Ends>, hosts: &[HostName]) -> Destination {
+pub fn destination(ends: Option<&Endpoints>, hosts: &[HostName]) -> Destination {
     let hosts = hosts.to_vec();
     let Some(ends) = ends else {
         return Destination {

@@ -1,7 +1,7 @@
 //! Connections of holders: what left by them, and whether a stronger claim than lineage was made about it.
 
 use super::schedule::Schedule;
-use keytrail_model::{Direction, Ends, HostName, Payload, Pid, Request, SendSeen, Stamp};
+use keytrail_model::{Direction, Endpoints, HostName, Payload, Pid, Request, SendSeen, TaskInfo};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// How long a connection may turn out to carry the secret itself before it is reported as lineage only.
@@ -20,10 +20,10 @@ const MAX_ASKED: usize = 16_384;
 /// One connection of one process.
 #[derive(Debug)]
 pub struct Flow {
-    pub ends: Ends,
+    pub ends: Endpoints,
     pub hosts: Vec<HostName>,
     pub sent_bytes: u64,
-    /// Of what was sent in clear or given to a TLS library: what was looked into.
+    /// Of what was sent in clear or given to a TLS library: what was inspected.
     pub inspected: u64,
     /// A part of that was not captured.
     pub cut: bool,
@@ -35,18 +35,18 @@ pub struct Flow {
     version: u64,
     /// The last send that counts for lineage.
     pub sent_ns: u64,
-    /// When lineage is decided; `None` when nothing was sent since it was, and nothing was met.
+    /// When lineage is decided; `None` when nothing was sent since it was, and nothing was seen.
     due_ns: Option<u64>,
     decided: bool,
     last_ns: u64,
-    /// When it is next looked at whether it is idle.
+    /// When it is next inspected whether it is idle.
     idle_ns: u64,
     /// Fingerprints already reported on this connection: as observed or identified, and as lineage.
     pub claimed: BTreeSet<String>,
-    pub told: BTreeSet<String>,
+    pub reported: BTreeSet<String>,
     /// Bytes in clear that proofs account for: a proven credential with the words around it.
     pub accounted: u64,
-    /// It was seen from its beginning, by a process that held something already: all that was sent on it was told.
+    /// It was seen from its beginning, by a process that held something already: all that was sent on it was reported.
     pub begun: bool,
     /// A TLS handshake was sent.
     pub handshake: bool,
@@ -67,7 +67,7 @@ pub struct Flow {
 #[derive(Clone, Debug)]
 pub struct Mark {
     /// The first send from then on.
-    pub at: Stamp,
+    pub at: TaskInfo,
     pub sent_bytes: u64,
     pub inspected: u64,
 }
@@ -80,7 +80,7 @@ const WITH_BODY: u64 = 512;
 const HANDSHAKE: u64 = 4_096;
 
 impl Flow {
-    fn new(ends: &Ends, boot_ns: u64, idle_ns: u64) -> Self {
+    fn new(ends: &Endpoints, boot_ns: u64, idle_ns: u64) -> Self {
         Self {
             ends: ends.clone(),
             hosts: Vec::new(),
@@ -97,7 +97,7 @@ impl Flow {
             idle_ns,
             claimed: BTreeSet::new(),
             accounted: 0,
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             begun: false,
             handshake: false,
             tls: false,
@@ -109,7 +109,7 @@ impl Flow {
         }
     }
 
-    /// Notes how much of a payload in clear was looked into.
+    /// Notes how much of a payload in clear was inspected.
     pub fn inspect(&mut self, payload: &Payload) {
         self.inspected = self.inspected.saturating_add(payload.inspected);
         self.cut |= payload.truncated;
@@ -184,7 +184,7 @@ pub type Key = (Pid, u64, u64);
 #[derive(Debug, Default)]
 pub struct Flows {
     map: BTreeMap<Key, Flow>,
-    /// Which of them something is to be done with, by time: a tick looks at these only.
+    /// Which of them something is to be done with, by time: a tick inspects these only.
     schedule: Schedule<Key>,
     /// Peers (address and port) that processes asked for a connection.
     asked: BTreeSet<(Pid, String, u16)>,
@@ -197,11 +197,11 @@ pub struct Flows {
 
 impl Flows {
     /// The flow of a socket; a socket address used again for another connection starts a new one.
-    pub fn entry(&mut self, at: &Stamp, ends: &Ends) -> &mut Flow {
+    pub fn entry(&mut self, at: &TaskInfo, ends: &Endpoints) -> &mut Flow {
         self.slot(at, ends).1
     }
 
-    fn slot(&mut self, at: &Stamp, ends: &Ends) -> (Key, &mut Flow, &mut Schedule<Key>) {
+    fn slot(&mut self, at: &TaskInfo, ends: &Endpoints) -> (Key, &mut Flow, &mut Schedule<Key>) {
         let key = self.key(at, ends);
         if self.map.len() >= MAX_FLOWS
             && !self.map.contains_key(&key)
@@ -224,7 +224,7 @@ impl Flows {
     }
 
     /// Under what the flow of a socket is kept from now on.
-    fn key(&mut self, at: &Stamp, ends: &Ends) -> Key {
+    fn key(&mut self, at: &TaskInfo, ends: &Endpoints) -> Key {
         let place = place(ends);
         let last = self.of_socket(at.pid, place).next_back();
         match last {
@@ -249,7 +249,7 @@ impl Flows {
     }
 
     /// A process asked for a connection.
-    pub fn asked(&mut self, at: &Stamp, ends: &Ends) -> &mut Flow {
+    pub fn asked(&mut self, at: &TaskInfo, ends: &Endpoints) -> &mut Flow {
         if self.asked.len() >= MAX_ASKED {
             self.asked.pop_first();
         }
@@ -261,7 +261,7 @@ impl Flows {
     }
 
     /// Did the process ask for a connection to this peer?
-    pub fn asked_for(&self, pid: Pid, ends: &Ends) -> bool {
+    pub fn asked_for(&self, pid: Pid, ends: &Endpoints) -> bool {
         self.asked
             .contains(&(pid, ends.peer_ip.clone(), ends.peer_port))
     }
@@ -308,7 +308,7 @@ impl Flows {
     }
 
     /// The connection of a process with these ends.
-    pub fn with_ends(&mut self, pid: Pid, ends: &Ends) -> Option<&mut Flow> {
+    pub fn with_ends(&mut self, pid: Pid, ends: &Endpoints) -> Option<&mut Flow> {
         let place = place(ends);
         self.map
             .range_mut((pid, place, 0)..=(pid, place, u64::MAX))
@@ -316,8 +316,8 @@ impl Flows {
             .rfind(|flow| flow.ends == *ends || ends.is_udp() && same_connection(&flow.ends, ends))
     }
 
-    /// As [`Flows::with_ends`], to look at.
-    pub fn known(&self, pid: Pid, ends: &Ends) -> Option<&Flow> {
+    /// As [`Flows::with_ends`], to inspect.
+    pub fn known(&self, pid: Pid, ends: &Endpoints) -> Option<&Flow> {
         self.of_socket(pid, place(ends))
             .map(|(_, flow)| flow)
             .rfind(|flow| flow.ends == *ends || ends.is_udp() && same_connection(&flow.ends, ends))
@@ -328,7 +328,7 @@ impl Flows {
     }
 
     /// Notes that bytes left while the process's holdings had this version: lineage is due when that is news.
-    pub fn sent(&mut self, at: &Stamp, ends: &Ends, bytes: u64, version: u64) -> &mut Flow {
+    pub fn sent(&mut self, at: &TaskInfo, ends: &Endpoints, bytes: u64, version: u64) -> &mut Flow {
         let (key, flow, schedule) = self.slot(at, ends);
         let news = !flow.decided || flow.version != version;
         if news
@@ -360,7 +360,7 @@ impl Flows {
     }
 
     /// The only connection of a process that carried TLS records, if there is just one.
-    pub fn only_tls(&mut self, pid: Pid) -> Option<Ends> {
+    pub fn only_tls(&mut self, pid: Pid) -> Option<Endpoints> {
         let mut tls = self.of(pid).filter(|f| f.tls);
         let first = tls.next()?.ends.clone();
         tls.next().is_none().then_some(first)
@@ -380,13 +380,13 @@ impl Flows {
         }
     }
 
-    /// Lineage of a flow is decided: it is again when its process sends after it met something else.
-    pub fn decided(&mut self, key: Key, told: impl IntoIterator<Item = String>) {
+    /// Lineage of a flow is decided: it is again when its process sends after it obtained something else.
+    pub fn decided(&mut self, key: Key, reported: impl IntoIterator<Item = String>) {
         self.postpone(key);
         if let Some(flow) = self.map.get_mut(&key) {
             flow.decided = true;
             flow.marks.clear();
-            flow.told.extend(told);
+            flow.reported.extend(reported);
         }
     }
 
@@ -446,7 +446,7 @@ impl Flows {
                 gone.push(key);
                 continue;
             }
-            // What is idle and undecided is looked at again when it is due.
+            // What is idle and undecided is inspected again when it is due.
             let again = if idle {
                 boot_ns
             } else {
@@ -464,7 +464,7 @@ impl Flows {
 
 /// The socket a flow is kept under. One socket may send datagrams to many peers, and many take a new one for each datagram:
 /// those are told apart by the peer, under a number that no address of the kernel's is (FNV-1a).
-fn place(ends: &Ends) -> u64 {
+fn place(ends: &Endpoints) -> u64 {
     if !ends.is_udp() {
         return ends.sock;
     }
@@ -477,7 +477,7 @@ fn place(ends: &Ends) -> u64 {
 }
 
 /// A connection may be seen before it has a local port; of datagrams it does not matter.
-fn same_connection(known: &Ends, seen: &Ends) -> bool {
+fn same_connection(known: &Endpoints, seen: &Endpoints) -> bool {
     known.peer_ip == seen.peer_ip
         && known.peer_port == seen.peer_port
         && known.is_udp() == seen.is_udp()

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 const MS: u64 = 1_000_000;
 
-fn at(boot_ns: u64, tgid: u32) -> Stamp {
-    Stamp {
+fn at(boot_ns: u64, tgid: u32) -> TaskInfo {
+    TaskInfo {
         boot_ns,
         pid: Pid { tgid, start: 1 },
         tid: tgid,
@@ -17,17 +17,17 @@ fn at(boot_ns: u64, tgid: u32) -> Stamp {
     }
 }
 
-fn ends(sock: u64, peer_port: u16) -> Ends {
-    Ends {
+fn ends(sock: u64, peer_port: u16) -> Endpoints {
+    Endpoints {
         sock,
         peer_ip: "10.0.0.1".to_owned(),
         peer_port,
         local_port: 7,
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 
-/// What is due, and what is forgotten, by a look at every single flow.
+/// What is due, and what is forgotten, by an inspection of every single flow.
 fn by_looking(flows: &Flows, boot_ns: u64) -> (Vec<Key>, Vec<Key>) {
     let due = flows
         .map
@@ -106,7 +106,7 @@ fn a_tick_does_not_look_at_flows_that_are_not_due() {
         best.min().unwrap_or(Duration::MAX)
     };
     let (few, many) = (ticks(10), ticks(30_000));
-    // 200 looks at 30,000 flows take a hundred times as long.
+    // 200 inspections of 30,000 flows take a hundred times as long.
     let most = few * 50 + Duration::from_millis(1);
     assert!(many < most, "{few:?} for 10, {many:?} for 30,000");
 }

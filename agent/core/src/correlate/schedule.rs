@@ -1,4 +1,4 @@
-//! What of many things is to be looked at when: a tick costs what is due, however many there are.
+//! What of many things is to be inspected when: a tick costs what is due, however many there are.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 pub struct Schedule<K> {
     /// To be decided.
     pub due: BTreeSet<(u64, K)>,
-    /// To be looked at whether they are idle.
+    /// To be inspected whether they are idle.
     pub idle: BTreeSet<(u64, K)>,
     /// To be forgotten when they are decided, since something else has taken their place.
     pub replaced: BTreeSet<K>,
@@ -32,7 +32,7 @@ impl<K: Ord + Copy> Schedule<K> {
         keys
     }
 
-    /// What is to be looked at by then.
+    /// What is to be inspected by then.
     pub fn idle_by(&self, boot_ns: u64) -> Vec<(u64, K)> {
         let idle = self.idle.iter().copied();
         idle.take_while(|(idle_ns, _)| *idle_ns <= boot_ns)

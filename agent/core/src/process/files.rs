@@ -1,4 +1,4 @@
-//! Files that who met a credential has just written: what may be in them, whatever it looks like by now. Pure: time comes
+//! Files that who obtained a credential has just written: what may be in them, whatever it looks like by now. Pure: time comes
 //! with the record.
 
 use super::Carried;
@@ -13,8 +13,8 @@ const MAX_READERS: usize = 16;
 const MAX_CARRIED: usize = 64;
 /// A file that nobody has written to for so long is no longer on its way.
 const KEEP_NS: u64 = 600_000_000_000;
-/// Beyond so many bytes not every write is told: what the file has more may be of the same writers.
-const ALL_TOLD: u64 = 256 * 1024;
+/// Beyond so many bytes not every write is reported: what the file has more may be of the same writers.
+const ALL_REPORTED: u64 = 256 * 1024;
 /// What a program writes ahead of what it reads (a salt, a magic number) comes before it is known to hold anything.
 const HEADER: u64 = 64;
 
@@ -97,8 +97,9 @@ impl Files {
     ) -> Option<(String, Vec<Carried>)> {
         let file = self.map.get_mut(&key)?;
         // A log that was there before has more in it than they wrote. Under another name the number may be another file's.
-        let told = file.bytes.saturating_add(HEADER);
-        let fits = size == file.bytes || same_name && (size <= told || file.bytes >= ALL_TOLD);
+        let reported = file.bytes.saturating_add(HEADER);
+        let fits =
+            size == file.bytes || same_name && (size <= reported || file.bytes >= ALL_REPORTED);
         if !fits
             || file.last_ns.saturating_add(KEEP_NS) < now_ns
             || file.readers.contains(&pid)

@@ -8,4 +8,4 @@ mod table;
 pub use files::Files;
 pub use names::Names;
 pub use pipes::{By, Carried, Pipes, rename};
-pub use table::{Holding, HoldingPlace, Passed, Proc, ProcessTable, Untold};
+pub use table::{Holding, HoldingPlace, Passed, Proc, ProcessTable, Unreported};

@@ -1,4 +1,4 @@
-//! What pods are called. A name is never waited for: an event goes out without, and the name is told when it comes.
+//! What pods are called. A name is never waited for: an event goes out without, and the name is reported when it comes.
 //!
 //! A pod is found by the uid in the cgroup of a process, which Kubernetes gives once, and a container of it by its id there.
 //! So neither a path nor an image nor a pid that two tenants share can mix them.
@@ -22,9 +22,9 @@ pub struct Names {
     pods: BTreeMap<String, Known>,
     /// The uid by which the node knows a pod from a file, and the pods that say they mirror it.
     mirrors: BTreeMap<String, Vec<String>>,
-    /// Uid of a pod and id of a container that events were told of without a name, and when the last of these was.
+    /// Uid of a pod and id of a container that events were reported without a name, and when the last of these was.
     waiting: BTreeMap<(String, String), u64>,
-    /// What found no room, until it is told.
+    /// What found no room, until it is reported.
     pub dropped: u64,
 }
 
@@ -54,19 +54,19 @@ impl Names {
             gone_ns: None,
         };
         self.pods.insert(names.uid.clone(), known);
-        let told: Vec<WorkloadNames> = self
+        let reported: Vec<WorkloadNames> = self
             .waiting
             .keys()
             .filter(|(pod, _)| *pod == names.uid || names.mirror.as_ref() == Some(pod))
             .filter_map(|(pod, container)| self.find(pod, container))
             .filter(|found| found.container_id.is_empty() || !found.container.is_empty())
             .collect();
-        for found in &told {
+        for found in &reported {
             let key = (found.pod_uid.clone(), found.container_id.clone());
             self.waiting.remove(&key);
         }
         self.expire(boot_ns);
-        told
+        reported
     }
 
     /// The pod of this uid has gone.

@@ -3,8 +3,8 @@
 use keytrail_model::context::Program;
 use keytrail_model::event::{Ancestor, Context, Parent, PathStep, Process};
 use keytrail_model::{
-    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Stamp,
-    Surroundings, TICK_NS, Workload, actor_of, context_of, script_of,
+    ContextKind, CredentialRef, ExeFacts, FileFacts, LineageBasis, Pid, PipeId, Surroundings,
+    TICK_NS, TaskInfo, Workload, actor_of, context_of, script_of,
 };
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const MANY: usize = 64;
 /// How long they are kept after its end.
 const KEEP_MANY_NS: u64 = 1_000_000_000;
 
-/// Where a process met a credential it holds.
+/// Where a process obtained a credential it holds.
 #[derive(Clone, Debug, PartialEq)]
 pub enum HoldingPlace {
     File(Arc<FileFacts>),
@@ -44,13 +44,13 @@ pub struct Holding {
     pub place: HoldingPlace,
     /// Key of the process it came from, when it was inherited over fork or exec.
     pub inherited_from: Option<Arc<str>>,
-    /// When the first holder of the chain met it, nanoseconds since boot.
+    /// When the first holder of the chain obtained it, nanoseconds since boot.
     pub since_ns: u64,
     /// The earliest that can have been: before `since_ns` where it was told without its time.
     pub from_ns: u64,
     /// Since when the process has it of its own, or as a copy of one that had; `None`: an exec lies between.
     pub own_ns: Option<u64>,
-    /// Who met it first of the chain.
+    /// Who obtained it first of the chain.
     pub origin: Pid,
     /// The way it can have come by, when it was passed on through a pipe.
     pub passed: Option<Passed>,
@@ -61,23 +61,23 @@ pub struct Holding {
 /// How a credential can have come to a process that did not meet it itself.
 #[derive(Clone, Debug)]
 pub struct Passed {
-    /// From who met it first to the process itself.
+    /// From who obtained it first to the process itself.
     pub path: Arc<[PathStep]>,
     /// The last pipe, or file, of it.
     pub via: PipeId,
-    /// The earliest that can have been: when who passed it on met it. Records of one process may be told long after those
+    /// The earliest that can have been: when who passed it on obtained it. Records of one process may be reported long after those
     /// of another.
     pub since_ns: u64,
     /// When it was known to be possible: a reader may begin long after the writer.
-    pub told_ns: u64,
+    pub reported_ns: u64,
 }
 
 impl Holding {
-    /// When its holder met it, at the earliest and as far as that was told; `None` when it has it from before its program.
+    /// When its holder obtained it, at the earliest and as far as that was reported; `None` when it has it from before its program.
     #[must_use]
     pub fn met_ns(&self) -> Option<(u64, u64)> {
         match &self.passed {
-            Some(passed) => Some((passed.since_ns, passed.told_ns)),
+            Some(passed) => Some((passed.since_ns, passed.reported_ns)),
             None => self.own_ns.map(|own| (own, own)),
         }
     }
@@ -95,9 +95,9 @@ impl Holding {
     }
 }
 
-/// Counts of what is told together, when a process ends.
+/// Counts of what is reported together, when a process ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Untold {
+pub struct Unreported {
     pub exposures: u64,
     pub sends: u64,
 }
@@ -138,10 +138,10 @@ pub struct Proc {
     pub hooked: bool,
     /// Its libraries were asked for when, as a holder, it first connected.
     pub connected: bool,
-    /// What was not told one by one of it and its descendants.
-    pub untold: Untold,
+    /// What was not reported one by one of it and its descendants.
+    pub unreported: Unreported,
     pub exited_ns: Option<u64>,
-    /// Neither exec nor /proc told about it: only what its records say is known.
+    /// Neither exec nor /proc reported it: only what its records say is known.
     pub partial: bool,
 }
 
@@ -304,8 +304,8 @@ impl ProcessTable {
         }
     }
 
-    /// Counts what is not told one by one at the process that it came from, or its nearest living ancestor.
-    pub fn count_untold(&mut self, pid: Pid, count: impl FnOnce(&mut Untold)) {
+    /// Counts what is not reported one by one at the process that it came from, or its nearest living ancestor.
+    pub fn count_unreported(&mut self, pid: Pid, count: impl FnOnce(&mut Unreported)) {
         let mut next = Some(pid);
         for _ in 0..MAX_ANCESTORS {
             let Some(proc) = next.and_then(|pid| self.procs.get(&pid)) else {
@@ -317,7 +317,7 @@ impl ProcessTable {
             next = proc.parent.filter(|parent| Some(*parent) != next);
         }
         if let Some(proc) = next.and_then(|pid| self.procs.get_mut(&pid)) {
-            count(&mut proc.untold);
+            count(&mut proc.unreported);
         }
     }
 
@@ -332,7 +332,7 @@ impl ProcessTable {
     }
 
     /// The entry of a record's process, made from the record itself when it is not known.
-    pub fn touch(&mut self, at: &Stamp) -> Option<&mut Proc> {
+    pub fn touch(&mut self, at: &TaskInfo) -> Option<&mut Proc> {
         if !self.procs.contains_key(&at.pid) {
             self.insert(
                 at.pid,
@@ -400,7 +400,7 @@ impl ProcessTable {
     }
 
     /// A fork: the child is the parent with another pid, and everything the parent holds.
-    pub fn fork(&mut self, at: &Stamp, child: Pid, child_ns_tgid: u32) {
+    pub fn fork(&mut self, at: &TaskInfo, child: Pid, child_ns_tgid: u32) {
         // The exec of the child can be decoded first when records of two CPUs race: never overwrite it.
         if self.procs.get(&child).is_some_and(|c| !c.partial) {
             return;
@@ -414,7 +414,7 @@ impl ProcessTable {
         proc.exited_ns = None;
         proc.exec = 0;
         proc.forked = true;
-        proc.untold = Untold::default();
+        proc.unreported = Unreported::default();
         proc.connected = false;
         let parent_key: Arc<str> = self.key(parent_pid).into();
         if self.held + proc.holdings.len() > MAX_HELD {
@@ -526,7 +526,7 @@ impl ProcessTable {
                 loginuid: p.loginuid,
             }),
             contexts,
-            // Told by who knows the cluster: the caller's.
+            // Reported by who knows the cluster: the caller's.
             workload: None,
         }
     }

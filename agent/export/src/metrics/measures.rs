@@ -1,4 +1,4 @@
-//! What there is to count, of this moment, whichever way it is told. Labels have values of closed vocabularies, of the
+//! What there is to count, of this moment, whichever way it is reported. Labels have values of closed vocabularies, of the
 //! agent's own code, or of its configuration.
 
 use crate::hub::{Hub, MAX_READERS};
@@ -56,7 +56,7 @@ fn label(name: &'static str, value: impl Into<String>) -> Labels {
     vec![(name, value.into())]
 }
 
-/// All measures, in the order in which they are told.
+/// All measures, in the order in which they are reported.
 #[must_use]
 pub fn measures(status: &GetStatusResponse, hub: &Hub) -> Vec<Measure> {
     let mut page = Page::default();
@@ -166,7 +166,7 @@ fn coverage(page: &mut Page, status: &GetStatusResponse) {
             "{library}",
         ),
         Level,
-        "TLS libraries and programs with TLS inside that were met",
+        "TLS libraries and programs with TLS inside that were seen",
         libraries,
     );
 }

@@ -35,7 +35,7 @@ const HEAD: Duration = Duration::from_secs(5);
 const HEAD_BYTES: usize = 16 << 10;
 /// How long an answer is given again.
 const FRESH: Duration = Duration::from_secs(1);
-/// Between looks at the engine's progress, and how long it may make none.
+/// Between inspections of the engine's progress, and how long it may make none.
 const LOOK: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_secs(30);
 /// Rest after a port or a connection that could not be had.
@@ -44,7 +44,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// Grows as long as the engine makes progress. It may wait: it runs off the async threads.
 pub type ProgressSource = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// What is told.
+/// What is reported.
 #[derive(Clone)]
 pub struct Metrics {
     pub hub: Arc<Hub>,
@@ -77,8 +77,8 @@ impl MetricsServer {
     /// Serves on `listen` as soon as that is free, with the tasks of `runtime`.
     pub fn start(runtime: &Handle, listen: SocketAddr, metrics: Metrics) -> MetricsServer {
         let (beat, alive) = watch::channel(Instant::now());
-        let (tell, bound) = watch::channel(None);
-        let teller = Arc::new(Teller {
+        let (set_bound, bound) = watch::channel(None);
+        let responder = Arc::new(Responder {
             metrics: metrics.clone(),
             alive,
             made: Mutex::default(),
@@ -87,7 +87,7 @@ impl MetricsServer {
             bound,
             tasks: [
                 runtime.spawn(follow(metrics.progress, beat)),
-                runtime.spawn(serve(listen, teller, tell)),
+                runtime.spawn(serve(listen, responder, set_bound)),
             ],
         }
     }
@@ -113,7 +113,11 @@ async fn follow(progress: ProgressSource, beat: watch::Sender<Instant>) {
     }
 }
 
-async fn serve(listen: SocketAddr, teller: Arc<Teller>, bound: watch::Sender<Option<SocketAddr>>) {
+async fn serve(
+    listen: SocketAddr,
+    responder: Arc<Responder>,
+    bound: watch::Sender<Option<SocketAddr>>,
+) {
     let mut said = false;
     let listener = loop {
         match TcpListener::bind(listen).await {
@@ -137,10 +141,10 @@ async fn serve(listen: SocketAddr, teller: Arc<Teller>, bound: watch::Sender<Opt
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let teller = teller.clone();
+                let responder = responder.clone();
                 tokio::spawn(async move {
                     let _place = place;
-                    let _ = tokio::time::timeout(LASTS, converse(stream, teller)).await;
+                    let _ = tokio::time::timeout(LASTS, converse(stream, responder)).await;
                 });
             }
             Err(_) => tokio::time::sleep(AGAIN).await,
@@ -148,10 +152,10 @@ async fn serve(listen: SocketAddr, teller: Arc<Teller>, bound: watch::Sender<Opt
     }
 }
 
-async fn converse(stream: TcpStream, teller: Arc<Teller>) {
+async fn converse(stream: TcpStream, responder: Arc<Responder>) {
     let answer = service_fn(move |request: Request<Incoming>| {
-        let teller = teller.clone();
-        async move { Ok::<_, Infallible>(teller.answer(&request).await) }
+        let responder = responder.clone();
+        async move { Ok::<_, Infallible>(responder.answer(&request).await) }
     });
     let spoken = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -164,7 +168,7 @@ async fn converse(stream: TcpStream, teller: Arc<Teller>) {
     }
 }
 
-struct Teller {
+struct Responder {
     metrics: Metrics,
     /// When the engine last made progress.
     alive: watch::Receiver<Instant>,
@@ -194,7 +198,7 @@ fn said(problem: Option<&str>) -> Response<String> {
     plain(status, "text/plain; charset=utf-8", format!("{sentence}\n"))
 }
 
-impl Teller {
+impl Responder {
     async fn answer(&self, request: &Request<Incoming>) -> Response<String> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let body = "only GET\n".to_owned();
@@ -252,10 +256,10 @@ impl Teller {
 mod tests {
     use super::*;
 
-    /// What stands still is told, by both probes; the engine is asked only when it lives.
+    /// What stands still is reported, by both probes; the engine is asked only when it lives.
     #[tokio::test]
     async fn an_engine_without_progress_is_not_well() {
-        let teller = |alive, hook: &str| {
+        let responder = |alive, hook: &str| {
             let status = keytrail_proto::v1::GetStatusResponse {
                 signals: vec![keytrail_proto::v1::SignalStatus {
                     hook: hook.to_owned(),
@@ -263,7 +267,7 @@ mod tests {
                 }],
                 ..Default::default()
             };
-            Teller {
+            Responder {
                 metrics: Metrics {
                     hub: Hub::new(),
                     status: Arc::new(move || status.clone()),
@@ -274,12 +278,12 @@ mod tests {
             }
         };
         let now = Instant::now();
-        let well = teller(now, "raw_tp:x");
+        let well = responder(now, "raw_tp:x");
         assert_eq!((well.stalled(), well.made().await.unready), (None, None));
-        assert!(teller(now, "").made().await.unready.is_some());
+        assert!(responder(now, "").made().await.unready.is_some());
         // A machine that has just booted has no such time.
         if let Some(long_ago) = now.checked_sub(STALLED * 2) {
-            assert!(teller(long_ago, "raw_tp:x").stalled().is_some());
+            assert!(responder(long_ago, "raw_tp:x").stalled().is_some());
         }
         assert_eq!(said(Some("x")).status(), StatusCode::SERVICE_UNAVAILABLE);
     }

@@ -61,7 +61,7 @@ where
     M: EncodeMetric + TypedMetric + Default + Debug + Send + Sync + 'static,
 {
     let Measure { name, help, .. } = *measure;
-    // A family of one without labels would be told with empty braces.
+    // A family of one without labels would be reported with empty braces.
     if let [Point { labels, number }] = measure.points.as_slice()
         && labels.is_empty()
     {

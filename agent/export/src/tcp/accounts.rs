@@ -141,20 +141,20 @@ impl Accounts {
 
 /// Who is about to say who it is.
 #[derive(Debug, Default)]
-pub(super) struct Lobby {
+pub(super) struct PendingHandshakes {
     by_address: Mutex<HashMap<IpAddr, u32>>,
 }
 
 /// A place in it.
 #[derive(Debug)]
-pub(super) struct Place {
-    lobby: Arc<Lobby>,
+pub(super) struct HandshakePermit {
+    pending: Arc<PendingHandshakes>,
     address: IpAddr,
 }
 
-impl Lobby {
+impl PendingHandshakes {
     /// `None` when there are too many, of this address or at all.
-    pub fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub fn admit(self: &Arc<Self>, address: IpAddr) -> Option<HandshakePermit> {
         let mut waiting = lock(&self.by_address);
         let total: u32 = waiting.values().sum();
         let own = waiting.get(&address).copied().unwrap_or(0);
@@ -162,16 +162,16 @@ impl Lobby {
             return None;
         }
         waiting.insert(address, own + 1);
-        Some(Place {
-            lobby: self.clone(),
+        Some(HandshakePermit {
+            pending: self.clone(),
             address,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for HandshakePermit {
     fn drop(&mut self) {
-        let mut waiting = lock(&self.lobby.by_address);
+        let mut waiting = lock(&self.pending.by_address);
         if let Some(n) = waiting.get_mut(&self.address) {
             *n -= 1;
             if *n == 0 {
@@ -227,15 +227,15 @@ mod tests {
     }
 
     #[test]
-    fn one_address_does_not_fill_the_lobby() {
-        let lobby = Arc::new(Lobby::default());
+    fn one_address_does_not_fill_the_pending_handshakes() {
+        let pending = Arc::new(PendingHandshakes::default());
         let address = |n: u8| IpAddr::from([10, 0, 0, n]);
-        let mut held: Vec<_> = (0..100).filter_map(|_| lobby.enter(address(1))).collect();
+        let mut held: Vec<_> = (0..100).filter_map(|_| pending.admit(address(1))).collect();
         assert_eq!(held.len() as u32, HANDSHAKES_OF_ONE);
-        held.extend((2..100).filter_map(|n| lobby.enter(address(n))));
+        held.extend((2..100).filter_map(|n| pending.admit(address(n))));
         assert_eq!(held.len() as u32, HANDSHAKES);
         drop(held);
-        assert!(lobby.enter(address(1)).is_some());
-        assert!(lock(&lobby.by_address).is_empty());
+        assert!(pending.admit(address(1)).is_some());
+        assert!(lock(&pending.by_address).is_empty());
     }
 }

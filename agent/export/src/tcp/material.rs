@@ -28,16 +28,9 @@ pub struct TlsFiles {
 }
 
 /// What is wrong with them. Never has anything of their content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
 pub struct TlsError(String);
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 impl TlsError {
     fn of(path: &Path, what: impl fmt::Display) -> TlsError {
@@ -51,10 +44,10 @@ impl TlsError {
 
 /// By which a changed file is known, also behind the symbolic links of a mounted Kubernetes Secret: device, inode, size and
 /// time of change of each.
-pub(super) type Stamp = [Option<(u64, u64, u64, i64, i64)>; 3];
+pub(super) type FileVersions = [Option<(u64, u64, u64, i64, i64)>; 3];
 
 impl TlsFiles {
-    pub(super) fn stamp(&self) -> Stamp {
+    pub(super) fn versions(&self) -> FileVersions {
         [&self.ca, &self.certificate, &self.key].map(|path| {
             let meta = std::fs::metadata(path).ok()?;
             Some((

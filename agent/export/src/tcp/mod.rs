@@ -13,11 +13,11 @@ pub use identity::{Identity, IdentityError, Role};
 pub use material::{TlsError, TlsFiles};
 
 use super::services::Services;
-use accounts::{Account, Accounts, Lobby, Share};
+use accounts::{Account, Accounts, PendingHandshakes, Share};
 use connection::TlsConnection;
 use gate::GateLayer;
 use identity::names_of;
-use material::{Material, Stamp};
+use material::{FileVersions, Material};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -33,7 +33,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 /// How long a handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
-/// Between looks at the files, and before what failed is tried again.
+/// Between inspections of the files, and before what failed is tried again.
 const LOOK: Duration = Duration::from_secs(2);
 /// Rest after a connection that could not be accepted.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
@@ -75,8 +75,8 @@ impl TcpServer {
     /// Serves as `spec` says, as soon as that is possible, with the tasks of `runtime`. What is in the way is logged.
     pub fn start(runtime: &Handle, spec: TcpSpec, services: Services) -> TcpServer {
         let (stop, stopped) = watch::channel(false);
-        let (tell, bound) = watch::channel(None);
-        let task = runtime.spawn(async move { serve(&spec, &services, &tell, stopped).await });
+        let (set_bound, bound) = watch::channel(None);
+        let task = runtime.spawn(async move { serve(&spec, &services, &set_bound, stopped).await });
         TcpServer { stop, bound, task }
     }
 
@@ -110,12 +110,12 @@ impl Said {
     }
 }
 
-async fn load(spec: &TcpSpec) -> Result<(Material, Stamp), TlsError> {
+async fn load(spec: &TcpSpec) -> Result<(Material, FileVersions), TlsError> {
     let files = spec.files.clone();
     // Before the files are read: what changes meanwhile is seen at the next look.
     tokio::task::spawn_blocking(move || {
-        let stamp = files.stamp();
-        Material::load(&files).map(|material| (material, stamp))
+        let versions = files.versions();
+        Material::load(&files).map(|material| (material, versions))
     })
     .await
     .unwrap_or_else(|_| Err(TlsError::new("the certificates could not be read")))
@@ -131,7 +131,7 @@ async fn serve(
     while !*stop.borrow() {
         match load(spec).await {
             Err(e) => said.error(e.to_string()),
-            Ok((material, stamp)) => match TcpListener::bind(spec.listen).await {
+            Ok((material, versions)) => match TcpListener::bind(spec.listen).await {
                 Err(e) => said.error(format!("cannot listen on {}: {e}", spec.listen)),
                 Ok(listener) => {
                     said = Said::default();
@@ -143,11 +143,11 @@ async fn serve(
                     let (incoming, accepted) = mpsc::channel(16);
                     tokio::select! {
                         () = door.accept(listener, incoming) => {}
-                        () = door.follow(spec, stamp) => {}
+                        () = door.follow(spec, versions) => {}
                         ended = speak(accepted, services, stop.clone()) => {
                             // Nothing to say when it was told to.
                             if let Err(e) = ended {
-                                said.error(e);
+                                said.error(e.to_string());
                             }
                         }
                     }
@@ -158,13 +158,22 @@ async fn serve(
     }
 }
 
+/// Why gRPC is not spoken on a port any more.
+#[derive(Debug, thiserror::Error)]
+enum ServeError {
+    #[error("the schema cannot be served: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    #[error(transparent)]
+    Transport(#[from] tonic::transport::Error),
+}
+
 /// Speaks gRPC with who was let in, until it is told to stop.
 async fn speak(
     accepted: mpsc::Receiver<TlsConnection>,
     services: &Services,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), String> {
-    let (routes, health) = services.routes().await.map_err(|e| e.to_string())?;
+) -> Result<(), ServeError> {
+    let (routes, health) = services.routes().await?;
     let incoming = ReceiverStream::new(accepted).map(Ok::<_, io::Error>);
     tonic::transport::Server::builder()
         .max_concurrent_streams(STREAMS)
@@ -179,15 +188,15 @@ async fn speak(
             let _ = stop.wait_for(|stop| *stop).await;
             Services::end(&health).await;
         })
-        .await
-        .map_err(|e| e.to_string())
+        .await?;
+    Ok(())
 }
 
 /// Who is let in, and with what.
 struct Door {
     accounts: Accounts,
     material: Mutex<Material>,
-    lobby: Arc<Lobby>,
+    pending: Arc<PendingHandshakes>,
     /// Counts up when other authorities vouch for clients.
     authorities: watch::Sender<u64>,
 }
@@ -197,7 +206,7 @@ impl Door {
         Arc::new(Door {
             accounts: Accounts::new(&spec.read, &spec.administer),
             material: Mutex::new(material),
-            lobby: Arc::default(),
+            pending: Arc::default(),
             authorities: watch::Sender::new(0),
         })
     }
@@ -216,7 +225,7 @@ impl Door {
                 tokio::time::sleep(ACCEPT_AGAIN).await;
                 continue;
             };
-            let Some(place) = self.lobby.enter(from.ip()) else {
+            let Some(place) = self.pending.admit(from.ip()) else {
                 tracing::debug!(%from, "too many clients that have not said who they are");
                 continue;
             };
@@ -278,18 +287,18 @@ impl Door {
     }
 
     /// Takes new files as they come. What cannot be used leaves the old in use.
-    async fn follow(&self, spec: &TcpSpec, mut stamp: Stamp) {
+    async fn follow(&self, spec: &TcpSpec, mut versions: FileVersions) {
         let mut said = Said::default();
         loop {
             tokio::time::sleep(LOOK).await;
             let files = spec.files.clone();
-            let now = tokio::task::spawn_blocking(move || files.stamp()).await;
-            if now.is_ok_and(|now| now == stamp) {
+            let now = tokio::task::spawn_blocking(move || files.versions()).await;
+            if now.is_ok_and(|now| now == versions) {
                 continue;
             }
             match load(spec).await {
                 Ok((material, at)) => {
-                    stamp = at;
+                    versions = at;
                     said = Said::default();
                     self.take(material);
                 }

@@ -10,6 +10,7 @@ fn process(executable: &str, argv: &str) -> ProcessFacts {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn files_that_are_sent_and_files_to_log_in_with() {
     const KEY: &str = "/root/.ssh/id_rsa";
     for (executable, argv, sent) in [

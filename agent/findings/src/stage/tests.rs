@@ -35,12 +35,12 @@ fn the_rules_pass_their_own_tests() {
                 alone.leaked(&found.rule, &fingerprint, found.time_ns);
             }
             if case.accepted {
-                alone.tell(Told::Accept {
+                alone.apply(StageInput::Accept {
                     fingerprint: fingerprint.clone(),
                 });
             }
             if case.decoy {
-                alone.tell(Told::Decoys {
+                alone.apply(StageInput::Decoys {
                     decoys: [fingerprint].into(),
                 });
             }
@@ -81,14 +81,14 @@ fn sent(second: i64, program: &str, host: &str) -> Facts {
 fn accepted() -> Stage {
     let (mut stage, _) = Stage::builtin();
     stage.step(&sent(1, "/usr/bin/git", "github.com"));
-    stage.tell(Told::Accept {
+    stage.apply(StageInput::Accept {
         fingerprint: "kt1:aa".into(),
     });
     stage
 }
 
 #[test]
-fn the_same_again_is_counted_and_told_again_after_a_day() {
+fn the_same_again_is_counted_and_reported_again_after_a_day() {
     let mut stage = accepted();
     let odd = |second| sent(second, "/usr/bin/git", "evil.example");
     assert_eq!(stage.step(&odd(10))[0].rule, "wrong-place");
@@ -157,18 +157,18 @@ fn what_is_wrong_with_a_rule_is_said() {
 }
 
 #[test]
-fn what_is_told_is_told_again_from_a_recording() {
+fn what_is_reported_is_reported_again_from_a_recording() {
     let mut stage = accepted();
-    let told = Told::Start {
+    let input = StageInput::Start {
         rules: vec![],
         baselines: copied(&stage),
         repeats: stage.take_repeated(),
         decoys: ["kt1:dd".to_owned()].into(),
     };
-    let text = serde_json::to_string(&told).unwrap();
-    assert_eq!(serde_json::from_str::<Told>(&text).unwrap(), told);
+    let text = serde_json::to_string(&input).unwrap();
+    assert_eq!(serde_json::from_str::<StageInput>(&text).unwrap(), input);
     let (mut again, _) = Stage::builtin();
-    again.tell(told);
+    again.apply(input);
     let odd = sent(10, "/usr/bin/git", "evil.example");
     assert_eq!(again.step(&odd), stage.step(&odd));
 }
@@ -200,7 +200,7 @@ fn read(second: i64, key: &str, kind: &str, path: &str) -> Facts {
 
 /// Forty kinds are one harvest, and the same program run once more is another.
 #[test]
-fn a_harvest_is_told_once_a_run() {
+fn a_harvest_is_reported_once_a_run() {
     let (mut stage, _) = Stage::builtin();
     let mut harvest = |second: i64, key: &str| -> usize {
         (0..40)
@@ -237,7 +237,7 @@ fn sources_of_a_project_are_one_store() {
 
 /// Many secrets in one file that everybody may read are one finding, and stay one over a restart.
 #[test]
-fn an_open_file_is_told_once() {
+fn an_open_file_is_reported_once() {
     let open = |second, kind: &str| {
         let mut facts = read(second, "k", kind, "/srv/shop/.env");
         facts.source.mode = "0644".into();
@@ -245,21 +245,21 @@ fn an_open_file_is_told_once() {
         facts
     };
     let (mut stage, _) = Stage::builtin();
-    let told = |stage: &mut Stage, second, kind: &str| {
+    let input = |stage: &mut Stage, second, kind: &str| {
         let found = stage.step(&open(second, kind));
         found.iter().filter(|f| f.rule == "world-readable").count()
     };
-    assert_eq!(told(&mut stage, 1_000, "a"), 1);
-    assert_eq!(told(&mut stage, 1_001, "b"), 0);
+    assert_eq!(input(&mut stage, 1_000, "a"), 1);
+    assert_eq!(input(&mut stage, 1_001, "b"), 0);
     let repeats = stage.take_repeated();
     let (mut next, _) = Stage::builtin();
-    next.tell(Told::Start {
+    next.apply(StageInput::Start {
         rules: vec![],
         baselines: BTreeMap::new(),
         repeats,
         decoys: BTreeSet::new(),
     });
-    assert_eq!(told(&mut next, 1_002, "c"), 0);
+    assert_eq!(input(&mut next, 1_002, "c"), 0);
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn what_is_usual_for_the_credential_used_longest_ago_is_forgotten_first() {
     };
     stage.step(&read(1, "k", "learned", "/srv/a"));
     let fingerprint = "kt1:learned".to_owned();
-    stage.tell(Told::Accept { fingerprint });
+    stage.apply(StageInput::Accept { fingerprint });
     assert_eq!(stage.take_changed().len(), 1);
     for n in 0..10 {
         stage.step(&read(10 + n, "k", &format!("other{n}"), "/srv/b"));
@@ -351,12 +351,12 @@ fn what_is_usual_for_the_credential_used_longest_ago_is_forgotten_first() {
         ["kt1:learned", "kt1:other7", "kt1:other8", "kt1:other9"]
     );
     let changed = stage.take_changed();
-    let told: Vec<(&str, bool)> = changed
+    let input: Vec<(&str, bool)> = changed
         .iter()
         .map(|(of, b)| (of.as_str(), b.is_some()))
         .collect();
     assert_eq!(
-        told,
+        input,
         [
             ("kt1:other7", true),
             ("kt1:other8", true),
@@ -366,11 +366,11 @@ fn what_is_usual_for_the_credential_used_longest_ago_is_forgotten_first() {
     );
     stage.step(&read(30, "k", "other10", "/srv/b"));
     let changed = stage.take_changed();
-    let told: Vec<(&str, bool)> = changed
+    let input: Vec<(&str, bool)> = changed
         .iter()
         .map(|(of, b)| (of.as_str(), b.is_some()))
         .collect();
-    assert_eq!(told, [("kt1:other10", true), ("kt1:other7", false)]);
+    assert_eq!(input, [("kt1:other10", true), ("kt1:other7", false)]);
     assert_eq!(
         stage.dropped().take().collect::<Vec<_>>(),
         [(Bound::Usual, 8)]
@@ -432,8 +432,8 @@ fn what_could_not_be_kept_is_handed_out_again() {
     let again = stage.take_repeated();
     assert_eq!((again.len(), again[0].count), (1, 2), "{again:?}");
     assert_eq!(again[0].last_ns, 12_000_000_000);
-    // What was forgotten meanwhile is told as that.
-    stage.tell(Told::Reset {
+    // What was forgotten meanwhile is reported as that.
+    stage.apply(StageInput::Reset {
         fingerprint: of[0].clone(),
     });
     assert_eq!(stage.take_changed(), [(of[0].clone(), None)]);
@@ -442,16 +442,16 @@ fn what_could_not_be_kept_is_handed_out_again() {
 }
 
 #[test]
-fn a_credential_with_too_many_values_is_told_once() {
+fn a_credential_with_too_many_values_is_reported_once() {
     let mut stage = Stage::default();
     for copy in 0..300 {
         stage.step(&read_by_a_copy(0, copy));
     }
-    let told: Vec<(Bound, u64)> = stage.dropped().take().collect();
-    assert_eq!(told, [(Bound::Values, 1)]);
+    let input: Vec<(Bound, u64)> = stage.dropped().take().collect();
+    assert_eq!(input, [(Bound::Values, 1)]);
 }
 
-/// Where a baseline of before is beyond the bounds, it is brought within them, and what goes is told.
+/// Where a baseline of before is beyond the bounds, it is brought within them, and what goes is reported.
 #[test]
 fn what_was_learned_before_there_were_bounds_is_taken_in_within_them() {
     let path = |n: usize| format!("/srv/{}/cat{n}", "d".repeat(4_000));
@@ -464,7 +464,7 @@ fn what_was_learned_before_there_were_bounds_is_taken_in_within_them() {
         .map(|n| (format!("kt1:{n}"), large.clone()))
         .collect();
     let mut stage = Stage::default();
-    stage.tell(Told::Start {
+    stage.apply(StageInput::Start {
         rules: vec![],
         baselines,
         repeats: vec![],
@@ -492,12 +492,12 @@ fn read_by_child(second: i64, key: &str, argv: &[&str], kind: &str) -> Facts {
 
 /// Whether a process did most of it or its siblings did, it is one run; and what follows on it adds to it.
 #[test]
-fn a_run_is_told_once_by_whoever_did_most_of_it() {
+fn a_run_is_reported_once_by_whoever_did_most_of_it() {
     let (mut stage, _) = Stage::builtin();
-    let mut told = Vec::new();
+    let mut input = Vec::new();
     let mut step = |facts: Facts| {
         let rules = stage.step(&facts).into_iter().map(|f| f.rule);
-        told.extend(rules.filter(|rule| rule == "bulk-harvest" || rule == "searched"));
+        input.extend(rules.filter(|rule| rule == "bulk-harvest" || rule == "searched"));
     };
     step(read_by_child(1_000, "a", &["cat", "x"], "aws"));
     for (n, kind) in ["npm", "netrc", "docker", "kube"].into_iter().enumerate() {
@@ -508,16 +508,16 @@ fn a_run_is_told_once_by_whoever_did_most_of_it() {
         step(read_by_child(1_062 + n as i64, "b", &["base64", "x"], kind));
     }
     step(read_by_child(1_066, "c", &["cat", "x"], "vault"));
-    assert_eq!(told, ["bulk-harvest"]);
+    assert_eq!(input, ["bulk-harvest"]);
 }
 
 #[test]
 fn one_search_is_one_finding_and_what_is_read_after_it_none() {
     let (mut stage, _) = Stage::builtin();
-    let mut told = Vec::new();
+    let mut input = Vec::new();
     let mut step = |facts: Facts| {
         let rules = stage.step(&facts).into_iter().map(|f| f.rule);
-        told.extend(rules.filter(|rule| rule == "bulk-harvest" || rule == "searched"));
+        input.extend(rules.filter(|rule| rule == "bulk-harvest" || rule == "searched"));
     };
     step(read_by_child(1_000, "a", &["cat", "x"], "first"));
     for n in 0..70 {
@@ -526,12 +526,12 @@ fn one_search_is_one_finding_and_what_is_read_after_it_none() {
         step(read_by_child(1_001 + n, "b", &argv, &kind));
     }
     step(read_by_child(1_072, "c", &["cat", "x"], "kind69"));
-    assert_eq!(told, ["searched"]);
+    assert_eq!(input, ["searched"]);
 }
 
 /// A provider has many addresses; a thief has one elsewhere.
 #[test]
-fn a_name_within_its_network_is_told_once() {
+fn a_name_within_its_network_is_reported_once() {
     let (mut stage, _) = Stage::builtin();
     let mut clear = |second, ip: &str| {
         let mut facts = sent(second, "/usr/bin/curl", "api.example");

@@ -1,4 +1,4 @@
-//! Files known to hold credentials: told when they change, are renamed or go, by marks on the files themselves, and by
+//! Files known to hold credentials: reported when they change, are renamed or go, by marks on the files themselves, and by
 //! looking them up now and then for what raises no event there (a directory above was renamed or mounted over).
 
 use crate::files::{self, Version};
@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 /// Files followed at most.
 const MAX_FOLLOWED: usize = 20_000;
-/// Names of one file that are told of its changes.
+/// Names of one file that are reported about its changes.
 const MAX_NAMES: usize = 16;
 
 /// A path below a root.
@@ -49,7 +49,7 @@ pub struct Kept {
     pub real: Vec<u8>,
     /// Number of the mount it was found on; 0 when that is not known.
     pub mount: u64,
-    /// What the kernel told of it since.
+    /// What the kernel reported about it since.
     pub happened: Happened,
     /// When it was looked up, wall clock.
     pub looked_ns: u64,
@@ -94,7 +94,7 @@ pub fn mount_of(file: &OwnedFd) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Added {
     Followed,
-    /// It is not what was looked at.
+    /// It is not what was inspected.
     Differs,
     /// Too many are.
     Full,
@@ -136,7 +136,7 @@ impl Followed {
         std::iter::once(inotify).chain(changes).collect()
     }
 
-    /// Follows a file that was looked into in the version of this id and change time.
+    /// Follows a file that was inspected in the version of this id and change time.
     pub fn add(&mut self, path: Path, seen: (FileId, u64)) -> Added {
         let found = path
             .open()
@@ -236,7 +236,7 @@ impl Followed {
             .collect()
     }
 
-    /// Nobody is told of this file any more, unless it is followed under another path.
+    /// Nobody is told about this file any more, unless it is followed under another path.
     pub fn release(&self, key: &FileKey, file: &OwnedFd) {
         if !self.by_key.contains_key(key)
             && let Some(changes) = &self.changes
@@ -382,7 +382,7 @@ mod tests {
         (version.id, version.facts.ctime_ns)
     }
 
-    fn told(followed: &mut Followed) -> BTreeSet<Path> {
+    fn reported(followed: &mut Followed) -> BTreeSet<Path> {
         let (paths, overflow) = followed.events();
         assert!(!overflow);
         paths.into_iter().map(|(path, _)| path).collect()
@@ -400,20 +400,20 @@ mod tests {
         let before = seen(&path);
         assert_eq!(followed.add(path.clone(), before), Added::Followed);
         assert!(followed.has_name(b"f") && !followed.has_name(b"g"));
-        assert!(told(&mut followed).is_empty() && followed.changed().is_empty());
-        // By another process: what the agent does itself is not told.
+        assert!(reported(&mut followed).is_empty() && followed.changed().is_empty());
+        // By another process: what the agent does itself is not reported.
         let sh = |script: &str| {
             let mut sh = std::process::Command::new("sh");
             let status = sh.args(["-c", script, "sh"]).arg(&file).status();
             assert!(status.unwrap().success());
         };
         sh("echo two >$1");
-        assert_eq!(told(&mut followed), it);
+        assert_eq!(reported(&mut followed), it);
         assert_eq!(followed.changed(), std::slice::from_ref(&path));
         assert_eq!(followed.add(path.clone(), before), Added::Differs);
         // Another file by that name.
         sh("echo three >$1.g; mv $1.g $1");
-        assert_eq!(told(&mut followed), it);
+        assert_eq!(reported(&mut followed), it);
         let now = path.open().unwrap();
         let version = files::version(&now, "").unwrap().unwrap();
         let was = followed.renew(&path, &now, &version).unwrap();
@@ -424,7 +424,7 @@ mod tests {
         // A file that is open is not gone.
         drop(now);
         sh("mv $1 $1.h; rm $1.h");
-        assert_eq!(told(&mut followed), it);
+        assert_eq!(reported(&mut followed), it);
         let was = followed.remove(&path).unwrap();
         assert!(
             was.happened.moved && was.happened.deleted,
@@ -436,12 +436,12 @@ mod tests {
     }
 
     #[test]
-    fn changes_renames_and_ends_are_told() {
+    fn changes_renames_and_ends_are_reported() {
         changes_renames_and_ends(Followed::new().unwrap());
     }
 
     #[test]
-    fn where_the_kernel_does_not_say_who_it_is_told_all_the_same() {
+    fn where_the_kernel_does_not_say_who_it_is_reported_all_the_same() {
         let mut followed = Followed::new().unwrap();
         followed.changes = None;
         changes_renames_and_ends(followed);

@@ -98,8 +98,8 @@ impl Keeper {
     fn other_file(&mut self, way: &Way, before: &Kept, now: Option<&Version>) -> Option<Act> {
         let at = self.whereabouts(way, before);
         let happened = before.happened;
-        let told = happened.attributes || happened.moved || happened.deleted;
-        if !told && at != Whereabouts::Gone && self.is_covered(way, before, now.is_some()) {
+        let reported = happened.attributes || happened.moved || happened.deleted;
+        if !reported && at != Whereabouts::Gone && self.is_covered(way, before, now.is_some()) {
             return Some(act(FileAction::Covered, &[]));
         }
         if matches!(&at, Whereabouts::At(path) if *path == before.real) {
@@ -113,7 +113,7 @@ impl Keeper {
                 _ => Vec::new(),
             };
             // What lay there before may be seen again, when something is unmounted.
-            return (told || is_new(before, now)).then(|| Act {
+            return (reported || is_new(before, now)).then(|| Act {
                 link: links_to(way, before),
                 ..act(FileAction::Replaced, &elsewhere)
             });

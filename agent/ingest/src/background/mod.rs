@@ -1,4 +1,4 @@
-//! Files that were written anywhere on the host, looked into on a thread of their own: once per version, in the
+//! Files that were written anywhere on the host, inspected on a thread of their own: once per version, in the
 //! processor time it is allowed, whoever reads them later or never. What it finds goes to the engine's thread, which
 //! learns it; the bytes of a secret are wiped there like those of any other finding.
 
@@ -63,7 +63,7 @@ const SWAPPED: &[u8] = b"..data";
 
 /// What the thread tells.
 pub enum Report {
-    Looked(Box<Looked>),
+    Inspected(Box<InspectedFile>),
     /// A file without a credential, in the version of this change time.
     Clean(FileId, u64),
     /// A file was written that is large enough for a program with much linked in (open as `O_PATH`).
@@ -76,22 +76,22 @@ pub enum Report {
         raw: Vec<u8>,
         life: Option<Box<Life>>,
     },
-    /// Something happened to a followed file that could not be looked into.
+    /// Something happened to a followed file that could not be inspected.
     Changed {
         root: PathBuf,
         raw: Vec<u8>,
         facts: FileFacts,
         life: Box<Life>,
     },
-    /// A process of a mount namespace not met before.
+    /// A process of a mount namespace not seen before.
     Namespace(u32),
-    /// Writes on this file system are not told of.
+    /// Writes on this file system are not reported.
     Unmarked(Unmarked),
     /// The thread has failed: nothing more comes.
     Ended,
     /// A file system does not answer: nothing more comes until it does.
     Stuck,
-    /// Files that were written and not looked at, since the last report.
+    /// Files that were written and not inspected, since the last report.
     Skipped {
         count: u64,
         why: &'static str,
@@ -103,7 +103,7 @@ impl Report {
     #[must_use]
     pub fn writer(&self) -> Option<u32> {
         let writer = match self {
-            Report::Looked(looked) => looked.writer,
+            Report::Inspected(inspected) => inspected.writer,
             Report::Persistence(seen) => seen.writer,
             Report::Gone {
                 life: Some(life), ..
@@ -126,7 +126,7 @@ pub struct Persistence {
 }
 
 /// One look, with what was found still in clear.
-pub struct Looked {
+pub struct InspectedFile {
     pub root: PathBuf,
     pub raw: Vec<u8>,
     pub version: Version,
@@ -177,7 +177,7 @@ impl Background {
     /// Starts looking. `named` are the names under which rules expect credentials.
     ///
     /// # Errors
-    /// The kernel does not tell of writes, or no thread can be started.
+    /// The kernel does not report writes, or no thread can be started.
     pub fn start(
         classifier: Arc<Classifier>,
         named: Arc<GlobSet>,
@@ -209,7 +209,7 @@ impl Background {
             period_due: now + PERIOD_NS,
             look_up_due: now + LOOK_UP_NS,
         };
-        // Before the caller goes on: what is written from now on is told of.
+        // Before the caller goes on: what is written from now on is reported.
         let (_, unmarked) = keeper.places.own(&keeper.writes);
         let thread = std::thread::Builder::new()
             .name("background".to_owned())
@@ -226,7 +226,7 @@ impl Background {
         })
     }
 
-    /// Tells when the file at this path changes or goes, from the version on that was looked into (its id and change time).
+    /// Tells when the file at this path changes or goes, from the version on that was inspected (its id and change time).
     pub fn follow(&self, root: PathBuf, raw: Vec<u8>, seen: (FileId, u64)) {
         let way = Way { root, raw };
         if let Err(TrySendError::Full(_)) = self.commands.try_send(Command::Follow { way, seen }) {
@@ -259,7 +259,7 @@ impl Drop for Background {
     }
 }
 
-/// What is to be looked at.
+/// What is to be inspected.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum What {
     Entry(Written),
@@ -310,7 +310,7 @@ impl Keeper {
                 }
             }
             self.take();
-            self.look()?;
+            self.inspect_due()?;
             let now = boot_ns();
             if now >= self.period_due {
                 self.period_due = now + PERIOD_NS;
@@ -410,7 +410,7 @@ impl Keeper {
         mounted
     }
 
-    /// Takes what was told into the queue.
+    /// Takes what was reported into the queue.
     fn take(&mut self) {
         let now = boot_ns();
         let me = std::process::id();
@@ -427,9 +427,9 @@ impl Keeper {
         }
     }
 
-    /// Looks at what is due, as far as the budget goes.
-    fn look(&mut self) -> Result<(), Ended> {
-        let mut looked = false;
+    /// Inspects what is due, as far as the budget goes.
+    fn inspect_due(&mut self) -> Result<(), Ended> {
+        let mut inspected = false;
         while !self.shared.stops() {
             let now = boot_ns();
             if !self.budget.has(now) {
@@ -438,7 +438,7 @@ impl Keeper {
             let Some((what, by)) = self.queue.next(now) else {
                 break;
             };
-            looked = true;
+            inspected = true;
             let began = thread_ns();
             self.shared.at_since_ns.store(now, Ordering::Relaxed);
             let done = match &what {
@@ -448,10 +448,10 @@ impl Keeper {
             self.shared.at_since_ns.store(0, Ordering::Relaxed);
             let took = thread_ns().saturating_sub(began);
             self.budget.spend(took);
-            self.queue.looked(what, boot_ns(), took);
+            self.queue.inspected(what, boot_ns(), took);
             done?;
         }
-        if looked {
+        if inspected {
             self.places.release();
             wire::scrub_stack();
         }
@@ -550,7 +550,7 @@ impl Keeper {
         })))
     }
 
-    /// Looks at a path that is followed, or was to be.
+    /// Inspects a path that is followed, or was to be.
     fn path(&mut self, way: &Way, by: By) -> Result<(), Ended> {
         let opened = way.open().and_then(|file| {
             let version = files::version(&file, "")?;
@@ -628,13 +628,13 @@ impl Keeper {
             files::complete(&mut version.facts, &way.root, root.as_fd());
         }
         if !inspected.findings.is_empty() {
-            // At once: what is done to it until the engine wishes so would be done unseen. What it is by now is looked at then.
+            // At once: what is done to it until the engine wishes so would be done unseen. What it is by now is inspected then.
             let seen = (version.id, version.facts.ctime_ns);
             if self.followed.add(way.clone(), seen) == Added::Differs {
                 self.queue.push(What::Path(way.clone()), 0, boot_ns());
             }
         }
-        self.send(Report::Looked(Box::new(Looked {
+        self.send(Report::Inspected(Box::new(InspectedFile {
             root: way.root,
             raw: way.raw,
             version,
@@ -674,7 +674,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_system_that_does_not_answer_is_told_once() {
+    fn a_file_system_that_does_not_answer_is_reported_once() {
         let (mut background, _wishes, _sender) = of_nobody();
         let at = |background: &Background, since_ns| {
             let at = &background.shared.at_since_ns;
@@ -685,7 +685,7 @@ mod tests {
         assert!(background.report().is_none(), "it has just begun");
         at(&background, boot_ns().saturating_sub(2 * STUCK_NS).max(1));
         assert!(matches!(background.report(), Some(Report::Stuck)));
-        assert!(background.report().is_none(), "it was told");
+        assert!(background.report().is_none(), "it was reported");
         at(&background, 0);
         assert!(background.report().is_none());
         at(&background, boot_ns().saturating_sub(2 * STUCK_NS).max(1));

@@ -1,4 +1,4 @@
-//! On which file systems writes are told of, and how an event's directory becomes a path.
+//! On which file systems writes are reported, and how an event's directory becomes a path.
 
 use crate::list_pids;
 use keytrail_host::changes::FileKey;
@@ -16,7 +16,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 
-/// Mount namespaces looked at.
+/// Mount namespaces inspected.
 const MAX_NAMESPACES: usize = 512;
 /// File systems marked.
 const MAX_FILE_SYSTEMS: usize = 4_096;
@@ -30,7 +30,7 @@ struct Mounted {
     point: PathBuf,
 }
 
-/// A file system whose writes are not told of.
+/// A file system whose writes are not reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unmarked {
     pub point: String,
@@ -81,7 +81,7 @@ impl Places {
         (moved, self.mark(writes, Path::new("/"), table))
     }
 
-    /// Marks what is mounted in namespaces not met before; answers one process of each of them.
+    /// Marks what is mounted in namespaces not seen before; answers one process of each of them.
     pub fn others(&mut self, writes: &Writes) -> (Vec<u32>, Vec<Unmarked>) {
         if let Some(own) = procfs::namespace(std::process::id(), "mnt") {
             self.namespaces.insert(own);

@@ -1,4 +1,4 @@
-//! What waits to be looked at: every file once, however often it is written, and in the order in which it came.
+//! What waits to be inspected: every file once, however often it is written, and in the order in which it came.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -7,9 +7,9 @@ use std::hash::Hash;
 const MAX_WAITING: usize = 32_768;
 /// Files whose last look is remembered.
 const MAX_RECENT: usize = 4_096;
-/// A file is looked at so long after its first news: it is often written in several goes, or renamed.
+/// A file is inspected so long after its first news: it is often written in several goes, or renamed.
 const QUIET_NS: u64 = 150_000_000;
-/// Between two looks at one file lies at least this, and [`SHARE`] times what the last look took.
+/// Between two inspections of one file lies at least this, and [`SHARE`] times what the last look took.
 const AGAIN_NS: u64 = 500_000_000;
 const SHARE: u64 = 50;
 /// Stands for several writers.
@@ -35,7 +35,7 @@ struct Waiting<K> {
 pub struct Queue<K> {
     /// By time.
     ready: VecDeque<Waiting<K>>,
-    /// Looked at a moment ago: they wait longer.
+    /// Inspected a moment ago: they wait longer.
     later: Vec<Waiting<K>>,
     /// And who wrote it, until then.
     waiting: HashMap<K, By>,
@@ -55,7 +55,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    /// News of a file; `pid` wrote it (0: nobody knows). Of several that wrote it before it is looked at, none is known to
+    /// News of a file; `pid` wrote it (0: nobody knows). Of several that wrote it before it is inspected, none is known to
     /// have made what is found.
     pub fn push(&mut self, key: K, pid: u32, now_ns: u64) {
         let by = By { pid, at_ns: now_ns };
@@ -102,8 +102,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         Some((next.key, by))
     }
 
-    /// A file was looked at, which took so long.
-    pub fn looked(&mut self, key: K, now_ns: u64, took_ns: u64) {
+    /// A file was inspected, which took so long.
+    pub fn inspected(&mut self, key: K, now_ns: u64, took_ns: u64) {
         if self.recent.len() >= MAX_RECENT {
             self.recent.retain(|_, allowed| *allowed > now_ns);
             if self.recent.len() >= MAX_RECENT {
@@ -178,9 +178,9 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_costs_much_is_looked_at_seldom() {
+    fn a_file_that_costs_much_is_inspected_seldom() {
         let mut queue = Queue::new();
-        queue.looked("log", 0, 40 * MS);
+        queue.inspected("log", 0, 40 * MS);
         queue.push("log", 1, MS);
         queue.push("other", 1, MS);
         assert_eq!(next(&mut queue, 1_000 * MS), Some(("other", 1)));
@@ -196,7 +196,7 @@ mod tests {
         }
         assert_eq!((queue.waiting.len(), queue.dropped), (MAX_WAITING, 5));
         for i in 0..2 * MAX_RECENT {
-            queue.looked(i, 0, 0);
+            queue.inspected(i, 0, 0);
         }
         assert!(queue.recent.len() <= MAX_RECENT);
     }

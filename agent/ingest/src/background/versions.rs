@@ -1,4 +1,4 @@
-//! Which version of a file was told of. The kernel tells of files that are closed by who had them open for writing,
+//! Which version of a file was reported. The kernel reports files that are closed by who had them open for writing,
 //! whether anything was written or not.
 
 use keytrail_abi::FileId;
@@ -9,33 +9,38 @@ const MAX_FILES: usize = 4_096;
 /// Times of files are those of the kernel's last tick, at most so old (CONFIG_HZ=100), nanoseconds.
 const TICK_NS: u64 = 10_000_000;
 
-/// Change times of files, as far as told.
+/// Change times of files, as far as reported.
 #[derive(Debug)]
 pub struct Versions {
     /// What changed before that changed unseen, nanoseconds since 1970.
     since_ns: u64,
-    told: HashMap<FileId, u64>,
+    reported: HashMap<FileId, u64>,
 }
 
 impl Versions {
     pub fn new(wall_ns: u64) -> Self {
         Self {
             since_ns: wall_ns.saturating_sub(TICK_NS),
-            told: HashMap::new(),
+            reported: HashMap::new(),
         }
     }
 
-    /// Whether this version of a file is told of for the first time and was made since the beginning.
+    /// Whether this version of a file is reported for the first time and was made since the beginning.
     pub fn is_new(&mut self, file: FileId, ctime_ns: u64) -> bool {
-        if ctime_ns < self.since_ns || self.told.get(&file) == Some(&ctime_ns) {
+        if ctime_ns < self.since_ns || self.reported.get(&file) == Some(&ctime_ns) {
             return false;
         }
-        if self.told.len() >= MAX_FILES && !self.told.contains_key(&file) {
-            // What is forgotten was told of by now: a later close of it is not news.
-            self.since_ns = self.told.values().copied().max().unwrap_or(self.since_ns);
-            self.told.clear();
+        if self.reported.len() >= MAX_FILES && !self.reported.contains_key(&file) {
+            // What is forgotten was reported by now: a later close of it is not news.
+            self.since_ns = self
+                .reported
+                .values()
+                .copied()
+                .max()
+                .unwrap_or(self.since_ns);
+            self.reported.clear();
         }
-        self.told.insert(file, ctime_ns);
+        self.reported.insert(file, ctime_ns);
         true
     }
 }
@@ -70,8 +75,11 @@ mod tests {
         for ino in 0..MAX_FILES as u64 + 1 {
             assert!(versions.is_new(file(ino), 100 + ino));
         }
-        assert_eq!(versions.told.len(), 1);
-        assert!(!versions.is_new(file(7), 107), "told before, and forgotten");
+        assert_eq!(versions.reported.len(), 1);
+        assert!(
+            !versions.is_new(file(7), 107),
+            "reported before, and forgotten"
+        );
         assert!(versions.is_new(file(7), 100_000));
     }
 }

@@ -6,7 +6,6 @@ mod plain;
 
 use keytrail_abi as abi;
 use plain::read;
-use std::fmt;
 
 /// A record and the variable data behind it.
 #[derive(Clone, Copy, Debug)]
@@ -59,42 +58,22 @@ impl Record<'_> {
 }
 
 /// Why bytes are not a record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Fewer bytes than the kind needs.
+    #[error("a record of kind {kind} is cut off after {have} bytes")]
     Short { kind: u16, have: usize },
     /// No such kind.
+    #[error("record kind {0} is not known")]
     UnknownKind(u16),
     /// A data length that points past the record.
+    #[error("a record of kind {kind} claims {claimed} bytes of data and has {have}")]
     Data {
         kind: u16,
         claimed: u32,
         have: usize,
     },
 }
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short { kind, have } => {
-                write!(f, "a record of kind {kind} is cut off after {have} bytes")
-            }
-            Self::UnknownKind(kind) => write!(f, "record kind {kind} is not known"),
-            Self::Data {
-                kind,
-                claimed,
-                have,
-            } => {
-                write!(
-                    f,
-                    "a record of kind {kind} claims {claimed} bytes of data and has {have}"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for DecodeError {}
 
 /// Decodes one record.
 ///

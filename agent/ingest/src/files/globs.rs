@@ -7,7 +7,7 @@ use rustix::fs::{Dir, OFlags};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-/// Entries of one directory that are looked at.
+/// Entries of one directory that are inspected.
 const MAX_ENTRIES: usize = 4_096;
 /// Paths one pattern may expand to.
 const MAX_PATHS: usize = 4_096;

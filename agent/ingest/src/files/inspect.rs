@@ -1,4 +1,4 @@
-//! One look into an open file: as little of it as decides, then the rules.
+//! One inspect an open file: as little of it as decides, then the rules.
 
 use super::read;
 use keytrail_secret::form::{Form, form};
@@ -17,11 +17,11 @@ const MAX_FINDINGS: usize = 1_024;
 #[derive(Default)]
 pub struct Inspected {
     pub findings: Vec<Finding>,
-    /// Only a part was looked at.
+    /// Only a part was inspected.
     pub truncated: bool,
     /// Findings that found no room; at least so many, for the search ends there too.
     pub left_out: u64,
-    /// The search met a bound of its own.
+    /// The search reached a bound of its own.
     pub bounded: bool,
     /// Where the content ends, in the terms of the findings; 0 when that is not known.
     pub end: usize,

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
-/// Descriptors of a process that are looked at when a file has no path any more.
+/// Descriptors of a process that are inspected when a file has no path any more.
 const MAX_FDS: usize = 256;
 /// The host's mount table is read again after this time.
 const OWN_FRESH_NS: u64 = 2_000_000_000;
@@ -304,7 +304,7 @@ mod tests {
     }
 
     /// The names of a file as the kernel side tells them: those within its file system, innermost first.
-    fn told(path: &Path) -> (Vec<Vec<u8>>, FileId) {
+    fn as_recorded(path: &Path) -> (Vec<Vec<u8>>, FileId) {
         let handle = read::open_root(Path::new("/")).unwrap();
         let raw = path.as_os_str().as_bytes();
         let fd = read::open_in(handle.as_fd(), raw, OFlags::PATH).unwrap();
@@ -344,7 +344,7 @@ mod tests {
             }
             let path = inner.join(bytes(b"key\xff"));
             fs::write(&path, "text").unwrap();
-            let (names, id) = told(&path);
+            let (names, id) = as_recorded(&path);
             let found = Locator::default().find(&record(&names, id), &Excluded::none());
             let Found::At(_, found, fd) = found else {
                 panic!("{} is there", path.display());
@@ -359,15 +359,15 @@ mod tests {
         for end in ["-0.log", "-1.env", "-2.log"] {
             fs::write(inner.join("x".repeat(70) + end), end).unwrap();
         }
-        let (names, id) = told(&inner.join("x".repeat(70) + "-1.env"));
+        let (names, id) = as_recorded(&inner.join("x".repeat(70) + "-1.env"));
         let found = Locator::default().find(&record(&names, id), &excluded);
         assert!(matches!(found, Found::At(..)));
-        let (names, id) = told(&inner.join("x".repeat(70) + "-2.log"));
+        let (names, id) = as_recorded(&inner.join("x".repeat(70) + "-2.log"));
         let found = Locator::default().find(&record(&names, id), &excluded);
         assert!(matches!(found, Found::Excluded));
         // Whoever is told to keep out does not look for the rest of a name either.
         let path = dir.path().join(bytes(&long)).join(bytes(b"key\xff"));
-        let (names, id) = told(&path);
+        let (names, id) = as_recorded(&path);
         let excluded = Excluded::new(&[dir.path().display().to_string()]).unwrap();
         let found = Locator::default().find(&record(&names, id), &excluded);
         assert!(!matches!(found, Found::At(..)));
@@ -378,7 +378,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token.txt");
         fs::write(&path, "hello, this is text").unwrap();
-        let (parts, id) = told(&path);
+        let (parts, id) = as_recorded(&path);
         let mut locator = Locator::default();
         let mut find = |parts: &[Vec<u8>], id| locator.find(&record(parts, id), &Excluded::none());
         let Found::At(_, found, _) = find(&parts, id) else {

@@ -28,7 +28,7 @@ use keytrail_model::FileFacts;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-/// What is told of a file that holds something, beside its version: whether git has it in an index, and whether its owner has an
+/// What is reported about a file that holds something, beside its version: whether git has it in an index, and whether its owner has an
 /// account. `top` is the opened root.
 pub fn complete(facts: &mut FileFacts, root: &Path, top: BorrowedFd<'_>) {
     facts.tracked = tree::is_tracked(top, &facts.path);

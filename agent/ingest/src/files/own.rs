@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-/// Descriptors looked at.
+/// Descriptors inspected.
 const MAX_FDS: usize = 65_536;
 /// They are looked up again after this time.
 const FRESH_NS: u64 = 2_000_000_000;

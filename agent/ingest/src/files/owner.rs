@@ -38,11 +38,11 @@ fn lacks_account(root: BorrowedFd<'_>, uid: u32) -> bool {
             .any(|dir| open_in(root, format!("{dir}/{uid}.user"), OFlags::PATH).is_ok())
     };
     // A line that begins with a sign takes in accounts of NIS.
-    let is_told = |line: &str| {
+    let is_listed = |line: &str| {
         line.starts_with(['+', '-'])
             || line.split(':').nth(2).and_then(|field| field.parse().ok()) == Some(uid)
     };
-    !passwd.lines().any(is_told) && !has_record()
+    !passwd.lines().any(is_listed) && !has_record()
 }
 
 /// Whether all accounts are in files: what nsswitch.conf(5) says after `passwd:`.

@@ -113,7 +113,7 @@ pub struct Version {
 
 impl Version {
     /// That of a file which only its reader has seen.
-    pub fn told(new: &FileNew, path: &str) -> Self {
+    pub fn reported(new: &FileNew, path: &str) -> Self {
         Self {
             facts: FileFacts {
                 path: path.to_owned(),

@@ -62,7 +62,7 @@ pub struct Files {
     inotify: Option<Inotify>,
     /// What is looked for in a directory, by area: several may show the same one.
     watched: HashMap<WatchDescriptor, BTreeMap<Area, Vec<Component>>>,
-    /// Watches that told of something before the survey that made them was back.
+    /// Watches that reported something before the survey that made them was back.
     early: HashSet<WatchDescriptor>,
     dirty: BTreeSet<Area>,
     /// Areas that are being surveyed.
@@ -293,7 +293,7 @@ impl Files {
             return Vec::new();
         };
         let why = if files_before.surveyed {
-            Why::Place
+            Why::Changed
         } else {
             Why::Start
         };

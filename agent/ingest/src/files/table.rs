@@ -5,7 +5,7 @@ use super::read::Version;
 use super::read::is_reachable;
 use crate::Registry;
 use keytrail_abi::FileId;
-use keytrail_model::{Bound, Credential, CredentialRef, Dropped, FileFacts, FileLook, Why};
+use keytrail_model::{Bound, Credential, CredentialRef, Dropped, FileFacts, FileInspection, Why};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -22,9 +22,9 @@ pub struct KnownFile {
     pub credentials: Vec<CredentialRef>,
     pub unreadable: Option<String>,
     pub truncated: bool,
-    /// Nobody can look at it again: its content is known from its reader.
+    /// Nobody can inspect it again: its content is known from its reader.
     pub is_gone: bool,
-    /// The version before, for reads that are told late.
+    /// The version before, for reads that are reported late.
     pub previous: Option<(FileFacts, Vec<CredentialRef>)>,
 }
 
@@ -65,7 +65,7 @@ impl KnownFile {
     }
 
     /// What somebody saw who read the file of `size` bytes when its change time was `ctime_ns` (0: unknown). `None`
-    /// when that content is not known: it was overwritten before it could be looked into.
+    /// when that content is not known: it was overwritten before it could be inspected.
     pub fn as_read(&self, ctime_ns: u64, size: u64) -> Option<(&FileFacts, &[CredentialRef])> {
         let facts = &self.version.facts;
         // A change of mode or name changes the change time and not the content.
@@ -86,14 +86,14 @@ impl KnownFile {
     }
 
     /// What is said of it to the inventory.
-    pub fn look(
+    pub fn inspection(
         &self,
         held: Vec<Credential>,
         min_confidence: f64,
         why: Why,
         boot_ns: u64,
-    ) -> FileLook {
-        FileLook {
+    ) -> FileInspection {
+        FileInspection {
             root: self.root.clone(),
             raw: self.version.facts.path.clone().into_bytes(),
             facts: self.version.facts.clone(),
@@ -114,7 +114,7 @@ impl KnownFile {
             && self.version.facts.size == version.facts.size
     }
 
-    /// Whether a read of the version of this change time cannot be told before the file is inspected again.
+    /// Whether a read of the version of this change time cannot be reported before the file is inspected again.
     pub fn lacks(&self, ctime_ns: u64) -> bool {
         ctime_ns != 0
             && self.version.facts.ctime_ns != ctime_ns
@@ -266,7 +266,7 @@ mod tests {
         let first = version(100, 100, 10);
         let id = first.id;
         table.insert(id, known(first));
-        // Rotated in place before the read of the first version was told.
+        // Rotated in place before the read of the first version was reported.
         table.insert(id, known(version(200, 200, 10)));
         let ctime = |read: u64, size: u64| {
             table
@@ -276,13 +276,13 @@ mod tests {
         };
         assert_eq!(ctime(200, 10), Some(200));
         assert_eq!(ctime(100, 10), Some(100));
-        assert_eq!(ctime(150, 10), None, "a version nobody looked into");
+        assert_eq!(ctime(150, 10), None, "a version nobody inspected");
         assert_eq!(ctime(0, 10), Some(200), "the hook tells no version");
     }
 
     #[test]
     fn a_change_of_mode_is_no_change_of_content() {
-        // Written at 100, read at once, made private at 300, looked into after that.
+        // Written at 100, read at once, made private at 300, inspected after that.
         let file = known(version(300, 100, 10));
         assert_eq!(file.as_read(100, 10).map(|(f, _)| f.ctime_ns), Some(300));
         assert!(file.as_read(99, 10).is_none(), "before it was written");

@@ -6,7 +6,7 @@ use keytrail_host::git_index::{MAX_INDEX, is_searchable, tracks};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-/// Directories above a file that are looked at.
+/// Directories above a file that are inspected.
 const MAX_DEPTH: usize = 64;
 /// Longest file that links a work tree to its repository.
 const MAX_LINK: u64 = 4096;

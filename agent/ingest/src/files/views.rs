@@ -29,7 +29,7 @@ struct View {
 #[derive(Default)]
 pub struct Views {
     of: BTreeMap<u32, View>,
-    /// Processes in another mount namespace than the host's, as the kernel told it when they began their program.
+    /// Processes in another mount namespace than the host's, as the kernel reported it when they began their program.
     away: HashMap<u32, u32>,
     /// The namespace behind `/proc/PID/root`, whose process may be gone.
     roots: BTreeMap<PathBuf, u32>,
@@ -46,7 +46,7 @@ impl Views {
         self.refresh(mnt_ns, tgid, boot_ns);
     }
 
-    /// What is kept of a process outlives it: what it wrote is told later. Its number may be another's by now.
+    /// What is kept of a process outlives it: what it wrote is reported later. Its number may be another's by now.
     pub fn forked(&mut self, parent: u32, child: u32) {
         match self.away.get(&parent).copied() {
             Some(ns) => self.away.insert(child, ns),
@@ -118,8 +118,8 @@ impl Views {
 
     /// The mount namespace of a process, which may be gone.
     fn namespace(&self, tgid: u32) -> Option<u32> {
-        let told = self.away.get(&tgid).copied();
-        procfs::namespace(tgid, "mnt").or(told)
+        let recorded = self.away.get(&tgid).copied();
+        procfs::namespace(tgid, "mnt").or(recorded)
     }
 
     /// The namespace to which a root belongs.

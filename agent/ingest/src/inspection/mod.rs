@@ -11,7 +11,7 @@ mod work;
 
 pub use queue::Who;
 pub use survey::{Area, Survey, Surveyed};
-pub use work::{NewFile, Outcome, PathSubject, SeenFile, Subject, Told};
+pub use work::{NewFile, Outcome, PathSubject, ReaderBytes, SeenFile, Subject};
 
 use crate::files::Excluded;
 use budget::UserBudgets;
@@ -128,7 +128,7 @@ struct Pending {
     place: u64,
     progress: Arc<Progress>,
     /// Bytes of a file that came with the request.
-    told: Told,
+    reader_bytes: ReaderBytes,
 }
 
 /// The threads, and what they were asked.
@@ -224,9 +224,9 @@ impl Inspector {
         if self.stuck.values().any(|stuck| *stuck == Some(place)) {
             return Err(Missed::Late);
         }
-        let told = match &subject {
+        let reader_bytes = match &subject {
             Subject::Inode(new) => new.bytes.clone(),
-            _ => Told::default(),
+            _ => ReaderBytes::default(),
         };
         let id = self.next;
         let due_ns = now_ns + timeout_ns;
@@ -249,7 +249,7 @@ impl Inspector {
                 due_ns,
                 place,
                 progress,
-                told,
+                reader_bytes,
             },
         );
         Ok(id)
@@ -277,7 +277,7 @@ impl Inspector {
         }
         self.deadlines.remove(&(due_ns, id));
         let pending = self.pending.remove(&id)?;
-        drop(pending.told.take());
+        drop(pending.reader_bytes.take());
         Some(Answer {
             id,
             outcome: Err(Missed::Late),
@@ -296,7 +296,7 @@ impl Inspector {
         }
         // One that is at work with what it has read says nothing about the file system.
         let place = (progress == Progress::READING).then_some(pending.place);
-        // Without another the rest wait longer; what is too late for that is told.
+        // Without another the rest wait longer; what is too late for that is reported.
         if self.thread().is_err() {
             return true;
         }

@@ -107,7 +107,7 @@ fn new_file(owner: u32, process: u32) -> Subject {
             data_len: 0,
             names: [[b'x'; keytrail_abi::NAME_MAX]; keytrail_abi::NAME_DEPTH],
         },
-        bytes: Told::default(),
+        bytes: ReaderBytes::default(),
         path: String::new(),
     }))
 }
@@ -149,15 +149,15 @@ fn a_stuck_thread_is_replaced() {
         due_ns: 10,
         place: hash(&PathBuf::from("/")),
         progress: Arc::new(Progress(AtomicU8::new(Progress::READING))),
-        told: Told::new(b"what its reader had"),
+        reader_bytes: ReaderBytes::new(b"what its reader had"),
     };
-    let told = pending.told.clone();
+    let reader_bytes = pending.reader_bytes.clone();
     inspector.deadlines.insert((10, id));
     inspector.pending.insert(id, pending);
     let answer = wait(&mut inspector, 10);
     assert!(matches!(answer.outcome, Err(Missed::Late)) && !answer.last);
     assert!(
-        told.take().is_empty(),
+        reader_bytes.take().is_empty(),
         "the thread may never come back, and has them no longer"
     );
     assert_eq!(

@@ -37,20 +37,20 @@ pub enum Subject {
     Area(Box<Survey>),
 }
 
-/// A file that was read for the first time, and what the kernel side told of it.
+/// A file that was read for the first time, and what the kernel side reported about it.
 pub struct NewFile {
     pub record: FileNew,
-    /// All of it, as its reader had it; empty when that was not told.
-    pub bytes: Told,
-    /// Its path within its reader's mount namespace, where that was told with the content.
+    /// All of it, as its reader had it; empty when that was not reported.
+    pub bytes: ReaderBytes,
+    /// Its path within its reader's mount namespace, where that was reported with the content.
     pub path: String,
 }
 
 /// Bytes that a thread may need, and that are wiped when it is given up: it may not come back.
 #[derive(Clone, Default)]
-pub struct Told(Arc<Mutex<Zeroizing<Vec<u8>>>>);
+pub struct ReaderBytes(Arc<Mutex<Zeroizing<Vec<u8>>>>);
 
-impl Told {
+impl ReaderBytes {
     /// A copy.
     #[must_use]
     pub fn new(bytes: &[u8]) -> Self {
@@ -96,7 +96,7 @@ pub struct SeenFile {
     pub inspected: io::Result<Inspected>,
     /// A rule or the configuration names its path.
     pub named: bool,
-    /// Nobody can look at it again: what is known of it is what its reader had.
+    /// Nobody can inspect it again: what is known of it is what its reader had.
     pub is_gone: bool,
 }
 
@@ -143,17 +143,17 @@ impl Tools {
         let (root, path, fd) = match self.locator.find(record, &context.options.excluded) {
             Found::At(root, path, fd) => (root, path, fd),
             Found::Excluded => return Outcome::Clean,
-            Found::Nowhere => return told(new, context),
+            Found::Nowhere => return from_reader(new, context),
         };
         let Ok(Some(version)) = version(&fd, &path) else {
-            return told(new, context);
+            return from_reader(new, context);
         };
         if self.own_files.has(record.file, boot_ns()) {
             return Outcome::Clean;
         }
         if version.facts.ctime_ns != record.ctime_ns && !new.bytes.is_empty() {
             // Another content by now.
-            return told(new, context);
+            return from_reader(new, context);
         }
         let named = context.named.is_match(&path);
         let size = version.facts.size;
@@ -173,9 +173,9 @@ impl Tools {
                 && !matches!(files::version(&fd, ""), Ok(Some(now)) if now.facts.ctime_ns == record.ctime_ns)
         };
         match read {
-            Ok(_) if is_changed() => told(new, context),
+            Ok(_) if is_changed() => from_reader(new, context),
             Ok(None) => clean(),
-            Err(_) => told(new, context),
+            Err(_) => from_reader(new, context),
             Ok(Some(content)) => {
                 progress.has_read();
                 let inspected = content.classify(&context.classifier);
@@ -213,7 +213,7 @@ fn is_older(version: &Version, boot_ns: u64) -> bool {
 }
 
 /// What is known of a file that nobody finds again: what its reader had in its memory right after it had read it whole.
-fn told(new: &NewFile, context: &Context) -> Outcome {
+fn from_reader(new: &NewFile, context: &Context) -> Outcome {
     let NewFile { record, path, .. } = new;
     let bytes = new.bytes.take();
     if bytes.is_empty() || path.is_empty() {
@@ -232,7 +232,7 @@ fn told(new: &NewFile, context: &Context) -> Outcome {
     }
     Outcome::File(Box::new(SeenFile {
         root: PathBuf::from("/"),
-        version: Version::told(record, path),
+        version: Version::reported(record, path),
         inspected: Ok(inspected),
         named,
         is_gone: true,
@@ -342,7 +342,7 @@ fn whole(
     })
 }
 
-/// Counts the processor time of a look at the expense of the file's owner.
+/// Counts the processor time of an inspection at the expense of the file's owner.
 struct Meter<'a> {
     user: u32,
     began_ns: u64,

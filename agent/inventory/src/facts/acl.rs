@@ -2,7 +2,7 @@
 
 use rustix::fd::{AsRawFd as _, OwnedFd};
 
-/// Entries looked at of one list.
+/// Entries inspected of one list.
 const MAX_ENTRIES: usize = 64;
 /// linux/posix_acl_xattr.h and posix_acl.h.
 const VERSION: u32 = 2;

@@ -34,11 +34,11 @@ pub fn units(root: BorrowedFd<'_>, wanted: &[Vec<u8>]) -> HashMap<Vec<u8>, Strin
                 for part in names(root, &path) {
                     if part.ends_with(b".conf") {
                         let path = [&path[..], b"/", &part].concat();
-                        look(root, &path, unit, &wanted, &mut left, &mut found);
+                        inspect(root, &path, unit, &wanted, &mut left, &mut found);
                     }
                 }
             } else if is_unit(&name) {
-                look(root, &path, &name, &wanted, &mut left, &mut found);
+                inspect(root, &path, &name, &wanted, &mut left, &mut found);
             }
         }
     }
@@ -66,7 +66,7 @@ fn names(root: BorrowedFd<'_>, directory: &[u8]) -> Vec<Vec<u8>> {
     names
 }
 
-fn look(
+fn inspect(
     root: BorrowedFd<'_>,
     path: &[u8],
     unit: &[u8],

@@ -3,11 +3,11 @@
 use super::{Run, State, StateError};
 use crate::live::Change;
 use crate::merge::Inventory;
-use crate::model::{Entry, JOURNAL, Place};
+use crate::model::{Entry, JOURNAL, Location};
 use rusqlite::params;
 
 /// Places kept; the oldest go first.
-const MAX_PLACES: i64 = 100_000;
+const MAX_LOCATIONS: i64 = 100_000;
 
 pub(super) const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS places (
@@ -65,7 +65,7 @@ impl State {
         tx.execute(
             "DELETE FROM places WHERE place IN
              (SELECT place FROM places ORDER BY changed DESC LIMIT -1 OFFSET ?1)",
-            params![MAX_PLACES],
+            params![MAX_LOCATIONS],
         )
         .map_err(&error)?;
         tx.commit().map_err(&error)
@@ -144,7 +144,7 @@ impl State {
     }
 }
 
-/// Whether a place is below a root. Processes and sockets are not told of by the agent's journal.
+/// Whether a place is below a root. Processes and sockets are not reported by the agent's journal.
 fn below(place: &str, root: &str) -> bool {
     let Some(path) = place.strip_prefix("file:").and_then(|p| p.split_once(':')) else {
         return false;
@@ -168,8 +168,8 @@ fn apply(entries: Vec<Entry>, changes: Vec<Change>) -> Vec<Entry> {
             .into_iter()
             .flat_map(|e| {
                 let credential = e.credential;
-                let one = move |mut place: Place| {
-                    if let Place::File(f) = &mut place {
+                let one = move |mut place: Location| {
+                    if let Location::File(f) = &mut place {
                         f.root = JOURNAL;
                     }
                     (credential.clone(), place)
@@ -186,7 +186,7 @@ fn apply(entries: Vec<Entry>, changes: Vec<Change>) -> Vec<Entry> {
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::{Class, FilePlace};
+    use crate::model::{Class, FileLocation};
 
     fn entry(fingerprint: &str, path: &str, seen: i64) -> Entry {
         Entry {
@@ -195,9 +195,9 @@ mod tests {
             first_seen: seen,
             rotated: None,
             previous: String::new(),
-            places: vec![Place::File(FilePlace {
+            places: vec![Location::File(FileLocation {
                 path: path.into(),
-                ..FilePlace::default()
+                ..FileLocation::default()
             })],
             more_places: 0,
             exposures: Vec::new(),
@@ -259,7 +259,7 @@ mod tests {
             (Some(150), 150)
         );
 
-        // A whole look at that directory afterwards knows since when.
+        // A whole inspection of that directory afterwards knows since when.
         let mut again = [entry("added", "/srv/d", 500), entry("new", "/srv/a", 500)];
         state.recall("/srv", &mut again, 500).unwrap();
         assert_eq!(

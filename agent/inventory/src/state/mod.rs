@@ -9,7 +9,6 @@ use super::model::Entry;
 use super::rotation;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
@@ -44,7 +43,7 @@ pub struct Run {
     /// Seconds since the epoch.
     pub started: i64,
     pub finished: i64,
-    /// Processes were looked at too.
+    /// Processes were inspected too.
     pub processes: bool,
     /// Files and directories that could not be read.
     pub unreadable: u64,
@@ -53,40 +52,19 @@ pub struct Run {
 }
 
 /// Why the state cannot be used.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    Io {
-        path: PathBuf,
-        source: io::Error,
-    },
+    #[error("{path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{path}: {source}")]
     Database {
         path: PathBuf,
         source: rusqlite::Error,
     },
     /// Written by a newer keytrail.
-    Newer {
-        path: PathBuf,
-        version: i64,
-    },
+    #[error("{path} was written by a newer keytrail (version {version}): upgrade, or move it away")]
+    Newer { path: PathBuf, version: i64 },
 }
-
-impl fmt::Display for StateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            StateError::Io { path, source } => write!(f, "{}: {source}", path.display()),
-            StateError::Database { path, source } => write!(f, "{}: {source}", path.display()),
-            StateError::Newer { path, version } => {
-                write!(
-                    f,
-                    "{} was written by a newer keytrail (version {version}): upgrade, or move it away",
-                    path.display()
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for StateError {}
 
 /// Damaged databases kept beside the living one.
 const MAX_ASIDE: usize = 3;
@@ -100,7 +78,7 @@ pub fn is_corrupt(e: &rusqlite::Error) -> bool {
     )
 }
 
-/// Moves the database and its companions away, for whoever wants to look at it.
+/// Moves the database and its companions away, for whoever wants to inspect it.
 fn move_aside(path: &Path, why: &rusqlite::Error) -> Result<(), StateError> {
     let name = |suffix: &str| {
         let mut name = path.as_os_str().to_owned();
@@ -385,7 +363,7 @@ fn slots(entries: &[Entry]) -> BTreeMap<(String, &str), Vec<Slot<'_>>> {
     for entry in entries {
         let c = &entry.credential;
         for place in &entry.places {
-            let ordinal = if let super::model::Place::File(f) = place {
+            let ordinal = if let super::model::Location::File(f) = place {
                 f.ordinal
             } else {
                 0
@@ -440,14 +418,14 @@ pub fn replacements(before: &[Entry], after: &[Entry]) -> Vec<(String, String)> 
 mod tests {
     use super::*;
     use crate::fixtures;
-    use crate::model::{Class, FilePlace, Place};
+    use crate::model::{Class, FileLocation, Location};
     use std::os::unix::fs::MetadataExt as _;
 
     fn entry(fingerprint: &str, path: &str) -> Entry {
         let credential = fixtures::credential(fingerprint);
-        let place = Place::File(FilePlace {
+        let place = Location::File(FileLocation {
             path: path.into(),
-            ..FilePlace::default()
+            ..FileLocation::default()
         });
         Entry {
             credential,

@@ -254,9 +254,9 @@ impl<V: Visitor> Walk<'_, V> {
 }
 
 /// The type of an entry; some file systems do not say it in the directory.
-fn kind(dir: impl AsFd, name: &CStr, told: FileType) -> rustix::io::Result<FileType> {
-    if told != FileType::Unknown {
-        return Ok(told);
+fn kind(dir: impl AsFd, name: &CStr, reported: FileType) -> rustix::io::Result<FileType> {
+    if reported != FileType::Unknown {
+        return Ok(reported);
     }
     let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
     Ok(FileType::from_raw_mode(stat.st_mode))

@@ -77,7 +77,7 @@ fn shown(root: &Root, path: &[u8]) -> String {
     names::escape(&[&root.shown, b"/".as_slice(), path].concat())
 }
 
-/// What was not looked at, and why: counts are whole, lists are the first [`MAX_LISTED`].
+/// What was not inspected, and why: counts are whole, lists are the first [`MAX_LISTED`].
 #[derive(Debug, Default)]
 pub struct Report {
     pub directories: AtomicU64,
@@ -194,7 +194,7 @@ impl<'a, V: Visitor> Walk<'a, V> {
         }
     }
 
-    /// Leaves out the directory with this identity wherever it is met (the agent's own state).
+    /// Leaves out the directory with this identity wherever it is seen (the agent's own state).
     pub fn exclude(&self, device: u64, inode: u64) {
         self.visited.enter(device, inode);
     }

@@ -1,7 +1,7 @@
 //! Recognises what is encoded by its looks, at a small cost for what is not.
 //!
-//! A run of interest is longer than [`STRIDE`] and a word together, so it covers one of the words that are looked at,
-//! eight bytes in every [`STRIDE`]; only where such a word fits is more looked at.
+//! A run of interest is longer than [`STRIDE`] and a word together, so it covers one of the words that are inspected,
+//! eight bytes in every [`STRIDE`]; only where such a word fits is more inspected.
 
 use super::kinds::{Encoding, Kind};
 use super::run::is_between;
@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 
 /// Bytes carried from one payload to the next: a run is recognised before it is that long.
 pub const CARRY: usize = 48;
-/// A word of eight bytes is looked at in every so many.
+/// A word of eight bytes is inspected in every so many.
 const STRIDE: usize = 16;
 const WORD: usize = 8;
 /// Escapes in a row that make a run.
@@ -20,7 +20,7 @@ const ESCAPES: usize = 7;
 const QUADS: usize = 4;
 /// Groups of eight characters of base32 that must decode to text: ten bytes.
 const OCTETS: usize = 2;
-/// Groups that are looked at to tell how they are aligned.
+/// Groups that are inspected to tell how they are aligned.
 const LOOK_AHEAD: usize = 32;
 /// Pairs of hexadecimal digits in a row that make a run (an address of Ethernet has six), and the longest way from one to the
 /// next (`0x61, 0x62`).
@@ -87,7 +87,7 @@ pub fn first(carry: &[u8], rest: &[u8], fresh: bool) -> Option<(usize, Found)> {
     found.or_else(|| in_windows(rest, fresh && offset == 0).map(|(at, f)| (offset + at, f)))
 }
 
-/// The first thing in a text, found without a look at all that is behind it: of a text of beginnings that lead nowhere each
+/// The first thing in a text, found without an inspection of all that is behind it: of a text of beginnings that lead nowhere each
 /// would cost as much as the whole.
 fn in_windows(rest: &[u8], fresh: bool) -> Option<(usize, Found)> {
     const WINDOW: usize = 4096;

@@ -79,11 +79,11 @@ pub struct GzipHead {
     seen: usize,
     flags: u8,
     extra: usize,
-    place: Place,
+    field: GzipField,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Place {
+enum GzipField {
     #[default]
     Fixed,
     ExtraLength(u8),
@@ -101,12 +101,12 @@ impl GzipHead {
     /// Bytes of `input` that belong to the head, and whether it has ended; `None` when it is none.
     pub fn feed(&mut self, input: &[u8]) -> Option<(usize, bool)> {
         for (i, &byte) in input.iter().enumerate() {
-            if self.place == Place::Over {
+            if self.field == GzipField::Over {
                 return Some((i, true));
             }
             self.take(byte)?;
         }
-        Some((input.len(), self.place == Place::Over))
+        Some((input.len(), self.field == GzipField::Over))
     }
 
     fn take(&mut self, byte: u8) -> Option<()> {
@@ -115,8 +115,8 @@ impl GzipHead {
         if self.seen > MAX_HEAD {
             return None;
         }
-        match self.place {
-            Place::Fixed => {
+        match self.field {
+            GzipField::Fixed => {
                 let fits = match at {
                     0 => byte == 0x1f,
                     1 => byte == 0x8b,
@@ -131,51 +131,51 @@ impl GzipHead {
                     return None;
                 }
                 if at == 9 {
-                    self.place = self.behind(Place::Fixed);
+                    self.field = self.behind(GzipField::Fixed);
                 }
             }
-            Place::ExtraLength(n) => {
+            GzipField::ExtraLength(n) => {
                 self.extra |= usize::from(byte) << (8 * n);
-                self.place = match n {
-                    0 => Place::ExtraLength(1),
-                    _ if self.extra == 0 => self.behind(Place::Extra),
-                    _ => Place::Extra,
+                self.field = match n {
+                    0 => GzipField::ExtraLength(1),
+                    _ if self.extra == 0 => self.behind(GzipField::Extra),
+                    _ => GzipField::Extra,
                 };
             }
-            Place::Extra => {
+            GzipField::Extra => {
                 self.extra -= 1;
                 if self.extra == 0 {
-                    self.place = self.behind(Place::Extra);
+                    self.field = self.behind(GzipField::Extra);
                 }
             }
-            Place::Name | Place::Comment => {
+            GzipField::Name | GzipField::Comment => {
                 if byte == 0 {
-                    self.place = self.behind(self.place);
+                    self.field = self.behind(self.field);
                 }
             }
-            Place::Check(0) => self.place = Place::Check(1),
-            Place::Check(_) | Place::Over => self.place = Place::Over,
+            GzipField::Check(0) => self.field = GzipField::Check(1),
+            GzipField::Check(_) | GzipField::Over => self.field = GzipField::Over,
         }
         Some(())
     }
 
     /// What comes behind a part, by the flags.
-    fn behind(&self, part: Place) -> Place {
+    fn behind(&self, part: GzipField) -> GzipField {
         let order = [
-            (Place::ExtraLength(0), 0b100),
-            (Place::Name, 0b1000),
-            (Place::Comment, 0b1_0000),
-            (Place::Check(0), 0b10),
+            (GzipField::ExtraLength(0), 0b100),
+            (GzipField::Name, 0b1000),
+            (GzipField::Comment, 0b1_0000),
+            (GzipField::Check(0), 0b10),
         ];
         let from = match part {
-            Place::Fixed => 0,
-            Place::Extra => 1,
-            Place::Name => 2,
+            GzipField::Fixed => 0,
+            GzipField::Extra => 1,
+            GzipField::Name => 2,
             _ => 3,
         };
         order[from..]
             .iter()
             .find(|(_, flag)| self.flags & flag != 0)
-            .map_or(Place::Over, |(place, _)| *place)
+            .map_or(GzipField::Over, |(place, _)| *place)
     }
 }

@@ -1,8 +1,8 @@
-//! In which ways bytes are packed or written, and how much of what comes out is looked at.
+//! In which ways bytes are packed or written, and how much of what comes out is inspected.
 
 use keytrail_model::Transform;
 
-/// Most decoded bytes of one message that are looked at.
+/// Most decoded bytes of one message that are inspected.
 pub const MAX_MESSAGE: usize = 1024 * 1024;
 
 /// How bytes are packed.

@@ -66,7 +66,7 @@ impl Coded {
             if let Some(packed) = &mut self.packed {
                 let mut used = packed.push(rest, sink);
                 if packed.is_over() {
-                    // It was none from its first byte on, which is not looked at again.
+                    // It was none from its first byte on, which is not inspected again.
                     used += usize::from(used == 0 && !packed.has_made());
                     self.packed = None;
                 }
@@ -83,12 +83,12 @@ impl Coded {
                 rest = &rest[used..];
                 continue;
             }
-            rest = self.look(rest, sink);
+            rest = self.scan(rest, sink);
         }
     }
 
     /// Looks for the beginning of something encoded. What is behind it, or nothing.
-    fn look<'b>(&mut self, rest: &'b [u8], sink: &mut Sink<'_>) -> &'b [u8] {
+    fn scan<'b>(&mut self, rest: &'b [u8], sink: &mut Sink<'_>) -> &'b [u8] {
         // What is carried then is the message's first byte, or nothing.
         let fresh = std::mem::take(&mut self.fresh);
         let Some((at, found)) = find::first(&self.carry, rest, fresh) else {

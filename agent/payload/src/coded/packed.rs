@@ -143,7 +143,7 @@ impl Packed {
         }
     }
 
-    /// Looks at what a decoder has and keeps back.
+    /// Inspects what a decoder has and keeps back.
     fn flush(&mut self, sink: &mut Sink<'_>) {
         let Decoder::Zstd(zstd) = &mut self.decoder else {
             return;

@@ -29,7 +29,7 @@ pub struct Unzstd {
     out: Zeroizing<[u8; BLOCK]>,
     /// The frame says how long it is, and that was counted.
     stated: bool,
-    /// Bytes decoded since this was last told, and in all: estimates, because what is decoded comes late.
+    /// Bytes decoded since this was last reported, and in all: estimates, because what is decoded comes late.
     cost: usize,
     made: usize,
 }

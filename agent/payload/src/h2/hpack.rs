@@ -1,5 +1,5 @@
-//! Header blocks (RFC 7541). Decoded to be looked at, not to be kept: of a value, the table remembers what was found
-//! in it and what may be told of it, never the value. So a later reference to it is counted without its bytes.
+//! Header blocks (RFC 7541). Decoded to be inspected, not to be kept: of a value, the table remembers what was found
+//! in it and what may be reported about it, never the value. So a later reference to it is counted without its bytes.
 //!
 //! References to what was sent before we looked are left out and counted. An index counts from the newest entry, so
 //! all that is newer than a hole is still right. That the table is no larger than the encoder's needs care only where
@@ -31,7 +31,7 @@ pub const MAX_BLOCK: usize = 64 * 1024;
 /// References to values with something in them that are counted in one block: no honest block has as many.
 const MAX_AGAIN: usize = 256;
 
-/// What may be told of a header field.
+/// What may be reported about a header field.
 #[derive(Clone, Debug, Default)]
 pub enum Fact {
     #[default]
@@ -226,7 +226,7 @@ impl Decoder {
 /// The field with what a request of HTTP/1 has in its first line.
 const PATH: &str = ":path";
 
-/// Looks at one field: what may be told of it, and what was found in it.
+/// Inspects one field: what may be reported about it, and what was found in it.
 fn field(
     (name, presented): (&[u8], Option<&'static str>),
     value: &[u8],

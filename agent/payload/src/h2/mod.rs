@@ -57,7 +57,7 @@ struct Stream {
     encoding: Option<Encoding>,
     packed: Option<Box<Packed>>,
     /// Place among the requests of the payload of this number.
-    told: Option<(u32, Option<u16>)>,
+    listed: Option<(u32, Option<u16>)>,
 }
 
 impl Http2 {
@@ -87,7 +87,7 @@ impl Http2 {
         }
     }
 
-    /// Looks at the next bytes. `begins`: a write of so many bytes begins here. `wire` is for bytes whose place among
+    /// Inspects the next bytes. `begins`: a write of so many bytes begins here. `wire` is for bytes whose place among
     /// the frames is not known.
     pub fn push(
         &mut self,
@@ -334,7 +334,7 @@ impl Http2 {
             request.target = crate::request::target(&request);
             stream.request = request;
             stream.hosts = hosts;
-            stream.told = None;
+            stream.listed = None;
         }
         if encoding.is_some() {
             stream.encoding = encoding;
@@ -442,14 +442,14 @@ impl Http2 {
 impl Stream {
     /// Says that what follows is of this stream.
     fn current(&mut self, bytes: usize, sink: &mut Sink<'_>) {
-        let place = match self.told {
+        let place = match self.listed {
             Some((serial, place)) if serial == sink.serial => place,
             _ if self.request.method.is_empty() && self.request.status_class == 0 => None,
             _ => sink.request(&self.request),
         };
-        self.told = Some((sink.serial, place));
-        if let Some(told) = place.and_then(|i| sink.requests.get_mut(usize::from(i))) {
-            told.bytes += bytes as u64;
+        self.listed = Some((sink.serial, place));
+        if let Some(listed) = place.and_then(|i| sink.requests.get_mut(usize::from(i))) {
+            listed.bytes += bytes as u64;
         }
         sink.hits.request = place;
     }

@@ -4,7 +4,7 @@ use super::frame::{self, begins_with_frames};
 use super::huffman::tests::encode as huffman;
 use crate::http::HTTP2_PREFACE;
 use crate::tests::{
-    AWS, TOKEN, base64, credential, found_in, gzip, matcher, noise, payloads, told,
+    AWS, TOKEN, base64, credential, found_in, gzip, matcher, noise, payloads, reported,
 };
 use crate::{Chunk, Layer, StreamKey, Streams};
 use keytrail_model::{Payload, Pid};
@@ -216,7 +216,7 @@ fn streams_are_kept_apart() {
         frame(0, 1, 1, b),
     ]
     .concat();
-    let payload = told(&m, &both);
+    let payload = reported(&m, &both);
     assert_eq!(payload.hits.len(), 1);
     assert_eq!(payload.requests.len(), 2);
     assert_eq!(payload.hits[0].request, Some(0));
@@ -358,7 +358,7 @@ fn grpc_metadata_and_messages() {
         frame(0, 1, 1, &message),
     ]
     .concat();
-    let payload = told(&m, &stream);
+    let payload = reported(&m, &stream);
     let found: Vec<_> = payload
         .hits
         .iter()
@@ -410,7 +410,7 @@ fn identifiers_at_the_end_of_a_frame_wait_for_what_follows() {
         "not known yet"
     );
     let ended = [start(), frame(0, 1, 1, b"id AKIAIOSFODNN7EXAMPLE")].concat();
-    assert!(!told(&m, &ended).hits[0].open);
+    assert!(!reported(&m, &ended).hits[0].open);
 }
 
 #[test]
@@ -488,7 +488,7 @@ fn fields_are_no_body_and_data_is() {
         (with(&bearer(TOKEN), b"{}"), false),
         (with(b"none", &[b"{\"t\":\"", TOKEN, b"\"}"].concat()), true),
     ] {
-        let hits = told(&m, &stream).hits;
+        let hits = reported(&m, &stream).hits;
         assert_eq!(
             hits.iter().map(|hit| hit.body).collect::<Vec<_>>(),
             [expected]
@@ -498,7 +498,7 @@ fn fields_are_no_body_and_data_is() {
 
 /// A secret in the path of a request is told from one in a header, whether it is spelt out or comes by the table.
 #[test]
-fn a_path_is_told_from_other_fields() {
+fn a_path_is_reported_from_other_fields() {
     let m = matcher(&[TOKEN]);
     let path = literal(":path", &[b"/p?d=", TOKEN].concat(), true);
     let other = literal("authorization", &[b"token ", TOKEN].concat(), true);
@@ -509,7 +509,7 @@ fn a_path_is_told_from_other_fields() {
             frame(1, 5, 1, &field),
             frame(1, 5, 3, &[0x80 | 62]),
         ];
-        let hits = told(&m, &stream.concat()).hits;
+        let hits = reported(&m, &stream.concat()).hits;
         assert_eq!(hits.len(), 2, "{hits:?}");
         assert!(hits.iter().all(|hit| hit.target == expected), "{hits:?}");
     }

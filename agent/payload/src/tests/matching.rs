@@ -182,7 +182,7 @@ fn occurrences_are_counted_by_transform() {
 }
 
 #[test]
-fn identifiers_and_secrets_are_told_apart() {
+fn identifiers_and_secrets_are_distinguished() {
     let mut m = matcher(&[AWS]);
     m.learn_identifier(credential("0"), "AKIAZ7Q2XW4M5N8P3RTV");
     let only = scan(
@@ -409,7 +409,7 @@ proptest! {
 }
 
 #[test]
-fn secrets_that_share_most_of_their_bytes_are_told_apart() {
+fn secrets_that_share_most_of_their_bytes_are_distinguished() {
     let variant = |n: u8| {
         let mut token = TOKEN.to_vec();
         token[4] = b'a' + n;

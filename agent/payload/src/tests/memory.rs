@@ -1,4 +1,4 @@
-//! What is left in memory of a secret: nothing, proven by looking at this process's memory.
+//! What is left in memory of a secret: nothing, proven by inspecting this process's memory.
 
 use super::*;
 use std::alloc::System;

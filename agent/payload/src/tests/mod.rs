@@ -127,7 +127,7 @@ pub fn payloads(matcher: &Matcher, parts: &[(&[u8], u64)]) -> Vec<keytrail_model
 }
 
 /// One write on a connection.
-pub fn told(matcher: &Matcher, bytes: &[u8]) -> keytrail_model::Payload {
+pub fn reported(matcher: &Matcher, bytes: &[u8]) -> keytrail_model::Payload {
     payloads(matcher, &[(bytes, 0)]).remove(0)
 }
 

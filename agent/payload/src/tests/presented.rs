@@ -13,7 +13,7 @@ const TOKEN: &str = "q3VtAcK8s1LwXy7BmZ4eR9uP";
 struct Taker(Vec<(&'static str, String)>);
 
 impl Unknown for Taker {
-    fn met(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)> {
+    fn presented(&mut self, header: &'static str, value: &[u8]) -> Vec<(CredentialRef, Transform)> {
         self.0
             .push((header, String::from_utf8(value.to_vec()).unwrap()));
         vec![(credential("new"), Transform::Raw)]

@@ -399,7 +399,7 @@ fn records_in_pieces_of_one_call() {
     let cut = piece(&mut s, 6, &[23, 3, 3, 0, 90, 1, 2], 80);
     assert_eq!(cut, (Some(6), vec![(23, 90)]));
     assert_eq!(piece(&mut s, 0, &[7; 21], 21), (None, vec![(23, 0)]));
-    // A piece was lost, or a header lies across two: nothing is told of what follows.
+    // A piece was lost, or a header lies across two: nothing is reported about what follows.
     piece(&mut s, 0, &change, 93);
     assert_eq!(piece(&mut s, 48, &finished, 93).1, vec![]);
     piece(&mut s, 0, &[20, 3, 3, 0, 1, 1, 22, 3], 93);

@@ -229,11 +229,11 @@ proptest! {
         for (part, next) in [(first, second), (second, &b" "[..])] {
             let mut hits = Hits::new();
             m.scan(&mut stream, part, &mut hits);
-            let settled = next.is_empty() || super::super::boundary::may_continue(next);
+            let resolved = next.is_empty() || super::super::boundary::may_continue(next);
             claimed += hits
                 .into_vec()
                 .iter()
-                .filter(|h| !h.open || !settled)
+                .filter(|h| !h.open || !resolved)
                 .map(|h| h.occurrences)
                 .sum::<u32>();
         }

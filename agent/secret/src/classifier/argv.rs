@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 pub struct Arguments {
     pub found: Vec<(usize, Finding)>,
     /// Values that stand where a secret stands, however little they look like one: nobody is to be shown them. A plain
-    /// word as a password is too weak to be told as a credential, and a password all the same.
+    /// word as a password is too weak to be reported as a credential, and a password all the same.
     pub hidden: Vec<(usize, Range<usize>)>,
 }
 
@@ -80,7 +80,7 @@ impl Classifier {
     }
 
     /// What only the program and the flags before it tell to be a secret (`mysql -pX`, `docker login -p X`): the arguments
-    /// are looked at as the line that was typed.
+    /// are inspected as the line that was typed.
     fn command_line(&self, line: &CommandLine, out: &mut Arguments) {
         let mut finds = Finds::of(&line.bytes);
         let hidden = &mut out.hidden;
@@ -95,7 +95,7 @@ impl Classifier {
         if finds.list.is_empty() {
             return;
         }
-        let told = Told::of(&out.found);
+        let found_ranges = FoundRanges::of(&out.found);
         for mut finding in resolve::resolve(self, &line.bytes, finds) {
             let Some(place) = finding.places.first().cloned() else {
                 continue;
@@ -111,7 +111,7 @@ impl Classifier {
             {
                 *range = if within(range) { shift(range) } else { 0..0 };
             }
-            if !finding.places.is_empty() && !told.overlaps(index, &finding.places) {
+            if !finding.places.is_empty() && !found_ranges.overlaps(index, &finding.places) {
                 out.found.push((index, finding));
             }
         }
@@ -146,25 +146,26 @@ impl Classifier {
 }
 
 /// The places of what was found in each argument, in their order.
-struct Told(HashMap<usize, BTreeMap<usize, usize>>);
+struct FoundRanges(HashMap<usize, BTreeMap<usize, usize>>);
 
-impl Told {
-    fn of(found: &[(usize, Finding)]) -> Told {
-        let mut told: HashMap<usize, BTreeMap<usize, usize>> = HashMap::new();
+impl FoundRanges {
+    fn of(found: &[(usize, Finding)]) -> FoundRanges {
+        let mut found_ranges: HashMap<usize, BTreeMap<usize, usize>> = HashMap::new();
         for (index, finding) in found {
-            let places = told.entry(*index).or_default();
+            let places = found_ranges.entry(*index).or_default();
             places.extend(finding.places.iter().map(|p| (p.start, p.end)));
         }
-        Told(told)
+        FoundRanges(found_ranges)
     }
 
     /// Something was found where one of these places is. What was found in one argument does not overlap.
     fn overlaps(&self, index: usize, places: &[Range<usize>]) -> bool {
-        let Some(told) = self.0.get(&index) else {
+        let Some(found_ranges) = self.0.get(&index) else {
             return false;
         };
         places.iter().any(|place| {
-            told.range(..place.end)
+            found_ranges
+                .range(..place.end)
                 .next_back()
                 .is_some_and(|(_, end)| *end > place.start)
         })

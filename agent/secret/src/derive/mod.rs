@@ -87,7 +87,7 @@ pub const NAMES: &[&str] = &[
     "none",
 ];
 
-/// What stands beside a value in its own notation names its owner; `None`: the deriver looks at the value alone, or nothing
+/// What stands beside a value in its own notation names its owner; `None`: the deriver inspects the value alone, or nothing
 /// stands there.
 pub fn beside(name: &str, text: &[u8], value: &std::ops::Range<usize>) -> Option<String> {
     let owner = match name {

@@ -15,10 +15,10 @@ pub struct UrlCredential {
     pub path: Range<usize>,
 }
 
-/// Longest URL looked at.
+/// Longest URL inspected.
 const MAX_URL: usize = 2048;
 
-/// What reading the URL costs, in bytes looked at.
+/// What reading the URL costs, in bytes inspected.
 pub fn cost(text: &[u8], at: usize) -> usize {
     let rest = &text[at..text.len().min(at + MAX_URL)];
     memchr::memchr3(b' ', b'\n', b'"', rest).unwrap_or(rest.len()) / 2

@@ -24,7 +24,7 @@ pub struct Assignment {
 
 const MAX_SPACE: usize = 48;
 
-/// What reading an assignment costs, in bytes looked at: a value ends with a blank, a quote or its line.
+/// What reading an assignment costs, in bytes inspected: a value ends with a blank, a quote or its line.
 pub fn cost(text: &[u8], name_end: usize) -> usize {
     let rest = &text[name_end..text.len().min(name_end + literal::MAX_VALUE)];
     // Without a sign nothing is read.
@@ -288,6 +288,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn every_notation() {
         for (text, want) in [
             ("DB_PASSWORD=hunter2x", "hunter2x"),

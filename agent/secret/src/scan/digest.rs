@@ -9,7 +9,7 @@ const ALGORITHMS: &[&[u8]] = &[
 ];
 /// Lengths of digests in hexadecimal digits: MD5 to SHA-512.
 const LENGTHS: &[usize] = &[32, 40, 48, 56, 64, 96, 128];
-/// Longest beginning of a line that is looked at.
+/// Longest beginning of a line that is inspected.
 const LINE: usize = 512;
 
 /// Whether the value is a digest by what stands beside it: `sha256=...` (RECORD of Python packages), `sha512-...`

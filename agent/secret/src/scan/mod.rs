@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 /// Most findings of one text: a file made of keys must not exhaust memory. Beyond it [`Limits::findings`] is set.
 pub const MAX_FINDINGS: usize = 4096;
 
-/// Bytes that expressions may look at for each byte of a text, and for a text at least. Ordinary texts need less than
+/// Bytes that expressions may inspect for each byte of a text, and for a text at least. Ordinary texts need less than
 /// one; only one made to be slow needs more, and then [`Limits::work`] is set.
 const WORK_PER_BYTE: usize = 64;
 const WORK_BASE: usize = 256 * 1024;
@@ -49,7 +49,7 @@ pub struct Raw {
 pub struct Finds {
     pub list: Vec<Raw>,
     pub limits: Limits,
-    /// Bytes that expressions may still look at.
+    /// Bytes that expressions may still inspect.
     work: usize,
     /// The first certificate of the text, once a key has asked for it.
     certificate: Option<Option<x509::Certificate>>,
@@ -80,7 +80,7 @@ impl Finds {
         full
     }
 
-    /// Pays for looking at `bytes` bytes; false when what the text may cost is used up.
+    /// Pays for inspecting `bytes` bytes; false when what the text may cost is used up.
     pub fn spend(&mut self, bytes: usize) -> bool {
         match self.work.checked_sub(bytes) {
             Some(left) => {

@@ -7,7 +7,7 @@ use keytrail_model::{KeyAlgorithm, PublicKey};
 use std::ops::Range;
 use zeroize::Zeroizing;
 
-/// Longest block looked at.
+/// Longest block inspected.
 const MAX_BLOCK: usize = 64 * 1024;
 
 /// A private key found in a text.

@@ -3,7 +3,7 @@
 //! A text is far longer than what is found in it, so the pass decides for each position, from three bytes of any letter
 //! case and one bit in a table that stays in the processor's nearest cache, that no literal is there. Each literal is
 //! represented by the rarest three of its bytes; of the few positions that pass, eight bytes are compared in one step
-//! before the literal itself is looked at.
+//! before the literal itself is inspected.
 
 use crate::rules::Rule;
 use std::collections::HashMap;
@@ -89,7 +89,7 @@ struct Link {
     next: u16,
 }
 
-/// Positions that are looked at together.
+/// Positions that are inspected together.
 const STEP: u32 = 6;
 
 /// The bit that tells small letters from capitals, in each of eight bytes.
@@ -132,7 +132,7 @@ const FREQUENT: &[u8] = b"\
     tartattchtedtemtentertestexthathethithothutiltimtintiotortpstratretritrotruttittpturtustypu00ub.uctuesullultume\
     uncunpunsunturcureurnuseustutivalvenverwitworype";
 
-/// How often three bytes occur in the texts that are looked at, roughly: the frequent ones, then letters as in English, then
+/// How often three bytes occur in the texts that are inspected, roughly: the frequent ones, then letters as in English, then
 /// signs of notation.
 fn commonness(three: &[u8]) -> usize {
     const ORDER: &[u8] = b"zqj~^$%&@!#?8x79645vk23+w*1bgy0pmfu[]{};hdcl_/()>n<=:'\\\",srioa-te. ";

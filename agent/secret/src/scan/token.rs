@@ -91,7 +91,7 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
     let Some(reach) = reach(&text[word.end..text.len().min(word.end + spec.window + 1)]) else {
         return;
     };
-    // Most values are short: what a short window cuts off is looked at again in the full one.
+    // Most values are short: what a short window cuts off is inspected again in the full one.
     let full = text.len().min(word.end + reach + spec.max);
     let short = if rule.long {
         full
@@ -152,7 +152,7 @@ pub fn after_word(text: &[u8], word: Range<usize>, rule: &Rule, index: usize, fi
     }
 }
 
-/// Longest beginning of a name that is looked at.
+/// Longest beginning of a name that is inspected.
 const MAX_PREFIX: usize = 64;
 
 /// The name that goes on before `at` holds one of the words, or does not go on.

@@ -134,11 +134,11 @@ pub fn judge_alone(class: NameClass, name: &[u8], value: &[u8]) -> Option<f64> {
         && !by_hand(value)
         && !trial(value)
         && !phrased(value);
-    let told = judge(class, name, value, Written::Bare);
+    let reported = judge(class, name, value, Written::Bare);
     if made {
-        Some(told.unwrap_or_default().max(0.58))
+        Some(reported.unwrap_or_default().max(0.58))
     } else {
-        told
+        reported
     }
 }
 

@@ -299,7 +299,7 @@ fn what_a_token_may_do_is_not_claimed() {
 }
 
 #[test]
-fn limits_are_told() {
+fn limits_are_reported() {
     let many: String = (0..6000)
         .map(|i| expand("ghp_{base62:30}{crc32_base62}\n", i).unwrap())
         .collect();

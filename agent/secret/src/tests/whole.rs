@@ -58,7 +58,7 @@ fn an_aws_pair_is_one_credential_in_file_env_and_json() {
 
 /// Its id is no secret, whatever a tool calls it.
 #[test]
-fn the_id_of_a_pair_is_not_told_beside_it() {
+fn the_id_of_a_pair_is_not_reported_beside_it() {
     let (id, secret) = (
         expand("AKIA{base32:16}", 2).unwrap(),
         expand("{b64:40}", 3).unwrap(),

@@ -9,7 +9,7 @@ const CHAIN_MAX: usize = 64;
 const NEST_MAX: usize = 16;
 /// Most members visited for one look-up.
 const VISIT_MAX: usize = 1 << 20;
-/// Largest blob that is looked at, bytes: the largest vmlinux seen has 12 MB.
+/// Largest blob that is inspected, bytes: the largest vmlinux seen has 12 MB.
 const SIZE_MAX: usize = 256 << 20;
 
 /// Kinds of types (include/uapi/linux/btf.h).
@@ -36,33 +36,24 @@ pub(super) mod kind {
 }
 
 /// Why a blob is not usable.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BtfError {
     /// The file cannot be read.
+    #[error("it cannot be read ({0})")]
     Io(String),
     /// It is not BTF of this machine's byte order.
+    #[error("it is not BTF of this byte order")]
     Magic,
     /// It ends before it should, or points outside itself.
+    #[error("it is cut off or points outside itself")]
     Truncated,
     /// A type of a kind that did not exist when this was written: what follows it cannot be found.
+    #[error("it has a type of unknown kind {0}")]
     UnknownKind(u32),
     /// Larger than any kernel's.
+    #[error("it is larger than any kernel's")]
     TooLarge,
 }
-
-impl std::fmt::Display for BtfError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "it cannot be read ({error})"),
-            Self::Magic => f.write_str("it is not BTF of this byte order"),
-            Self::Truncated => f.write_str("it is cut off or points outside itself"),
-            Self::UnknownKind(kind) => write!(f, "it has a type of unknown kind {kind}"),
-            Self::TooLarge => f.write_str("it is larger than any kernel's"),
-        }
-    }
-}
-
-impl std::error::Error for BtfError {}
 
 /// Where a field lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

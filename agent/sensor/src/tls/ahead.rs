@@ -1,5 +1,5 @@
 //! Programs and modules with TLS linked in, wherever they were installed: `node_modules`, a project's virtual environment,
-//! a directory below somebody's home. A short program has sent what it had before anybody could look into its file, so
+//! a directory below somebody's home. A short program has sent what it had before anybody could inspect its file, so
 //! this walks through the local file systems once, behind everybody else.
 
 use super::discover;
@@ -64,7 +64,7 @@ const LAST: &str = "/usr";
 ///
 /// # Errors
 /// There is no thread.
-pub(super) fn start(mut tell: impl FnMut(Found) -> bool + Send + 'static) -> io::Result<()> {
+pub(super) fn start(mut report: impl FnMut(Found) -> bool + Send + 'static) -> io::Result<()> {
     thread::Builder::new()
         .name("programs".into())
         .spawn(move || {
@@ -75,7 +75,7 @@ pub(super) fn start(mut tell: impl FnMut(Found) -> bool + Send + 'static) -> io:
                 let began = thread_ns();
                 let mut took = 0;
                 while took < SPELL_NS {
-                    if !walk.step(&mut tell) {
+                    if !walk.step(&mut report) {
                         return;
                     }
                     took = thread_ns().saturating_sub(began);
@@ -133,7 +133,7 @@ impl Walk {
     }
 
     /// Reads one directory; false when there is none left, or nobody listens.
-    fn step(&mut self, tell: &mut dyn FnMut(Found) -> bool) -> bool {
+    fn step(&mut self, report: &mut dyn FnMut(Found) -> bool) -> bool {
         let Some((directory, device)) = self.now.pop_front().or_else(|| self.last.pop_front())
         else {
             return false;
@@ -156,7 +156,7 @@ impl Walk {
                 }
             } else if kind.is_file()
                 && let Some(found) = candidate(&entry)
-                && !tell(found)
+                && !report(found)
             {
                 return false;
             }
@@ -276,13 +276,13 @@ mod tests {
                 true,
             );
         }
-        let mut told = 0;
+        let mut reported = 0;
         let mut walk = Walk::new(vec![scratch.path().to_owned()]);
         assert!(!walk.step(&mut |_| {
-            told += 1;
+            reported += 1;
             false
         }));
-        assert_eq!(told, 1);
+        assert_eq!(reported, 1);
     }
 
     #[test]

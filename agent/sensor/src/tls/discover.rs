@@ -46,7 +46,7 @@ const OF_HOMES: [&str; 6] = [
     ".bun/bin",
     ".deno/bin",
 ];
-/// Homes and directories of `/opt` that are looked into.
+/// Homes and directories of `/opt` that are inspected.
 const HOMES_MAX: usize = 256;
 /// Nothing with a TLS library inside is smaller, bytes.
 pub(super) const EXECUTABLE_MIN: u64 = 4 << 20;
@@ -257,7 +257,7 @@ fn parse_line(line: &[u8], named: Option<KnownLibrary>) -> Option<(Mapped, u64)>
     Some((mapped, to.saturating_sub(from)))
 }
 
-/// Is it a module or a library, by its name? The program itself is looked at as such.
+/// Is it a module or a library, by its name? The program itself is inspected as such.
 pub(super) fn is_library(path: &Path) -> bool {
     path.file_name().is_some_and(|name| {
         let name = name.as_bytes();
@@ -399,7 +399,7 @@ pub fn processes() -> Vec<u32> {
 #[derive(Debug, Default)]
 pub struct Directories {
     known: Vec<Directory>,
-    /// Directories of packages that were looked at, by device and inode, with the time of their last change.
+    /// Directories of packages that were inspected, by device and inode, with the time of their last change.
     opened: HashMap<(u64, u64), Option<i128>>,
 }
 
@@ -421,7 +421,7 @@ struct Reading {
 }
 
 impl Directories {
-    /// Libraries in a directory of packages, and in the bundles below it, if it has changed since it was last looked at.
+    /// Libraries in a directory of packages, and in the bundles below it, if it has changed since it was last inspected.
     pub fn open(&mut self, directory: &Path) -> Vec<(PathBuf, Option<KnownLibrary>)> {
         let mut found = Vec::new();
         let Ok(meta) = std::fs::metadata(directory) else {
@@ -609,7 +609,7 @@ fn programs(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// Directories the dynamic linker looks into, by real path.
+/// Directories the dynamic linker inspects, by real path.
 fn roots() -> Vec<PathBuf> {
     let mut roots: Vec<PathBuf> = Vec::new();
     let usual = [

@@ -171,7 +171,7 @@ fn what_a_wheel_brings_is_seen_when_it_is_installed() {
         directories.changed(),
         [(library, Some(KnownLibrary::OpenSsl))]
     );
-    // Other directories at that depth are not looked into.
+    // Other directories at that depth are not inspected.
     let other = packages.join("package");
     std::fs::create_dir(&other).unwrap();
     std::fs::write(other.join("libssl.so.3"), b"x").unwrap();

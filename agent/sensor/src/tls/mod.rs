@@ -19,7 +19,7 @@ use self::{
     image::{Image, Link},
     search::{Inspected, News},
     searcher::Searcher,
-    stacks::{GO, PROGRAMS, SIZE, Site},
+    stacks::{GO, PROGRAMS, ProbeSite, SIZE},
 };
 use super::hooks::{self, HookError};
 use aya::{
@@ -114,7 +114,7 @@ impl Libraries {
         Ok(())
     }
 
-    /// Asks for a look at the host's libraries and at what every process has mapped.
+    /// Asks for an inspection of the host's libraries and of what every process has mapped.
     pub fn scan(&self) {
         if let Some(searcher) = &self.searcher {
             searcher.scan();
@@ -136,9 +136,9 @@ impl Libraries {
     }
 
     /// Begins to look for programs wherever they are installed, before anybody runs them.
-    pub fn look_ahead(&self) {
+    pub fn search_ahead(&self) {
         if let Some(searcher) = &self.searcher {
-            searcher.look_ahead();
+            searcher.search_ahead();
         }
     }
 
@@ -194,7 +194,7 @@ impl Libraries {
         let end = Instant::now() + most;
         let mut attached = 0;
         loop {
-            // Before the look at what was found: nothing comes after it.
+            // Before the inspection of what was found: nothing comes after it.
             let busy = self.is_searching();
             let taken = self.take(ebpf);
             attached += taken.unwrap_or(0);
@@ -263,7 +263,7 @@ impl Libraries {
         Ok(())
     }
 
-    /// The same for as long as the programs are there: it costs who calls it, which only [`super::provoke`] does.
+    /// The same for as long as the programs are there: it costs who calls it, which only [`super::activity`] does.
     ///
     /// # Errors
     /// Why it cannot be attached to.
@@ -287,7 +287,7 @@ impl Libraries {
         )?)
     }
 
-    /// A file that was looked into: attaches to what it has. Returns whether anything was.
+    /// A file that was inspected: attaches to what it has. Returns whether anything was.
     fn found(&mut self, ebpf: &mut Ebpf, found: Inspected) -> usize {
         let Inspected {
             key,
@@ -316,7 +316,7 @@ impl Libraries {
         attached
     }
 
-    fn attach(&mut self, ebpf: &mut Ebpf, file: &File, site: &Site, image: &mut Image) {
+    fn attach(&mut self, ebpf: &mut Ebpf, file: &File, site: &ProbeSite, image: &mut Image) {
         let Some(hook) = stacks::hooks().nth(site.hook) else {
             return;
         };
@@ -327,9 +327,9 @@ impl Libraries {
             ));
             return;
         }
-        let place = site.place;
+        let point = site.point;
         let index = u32::try_from(site.hook + 1).unwrap_or(0);
-        let offset = site.offset.saturating_add(place.offset);
+        let offset = site.offset.saturating_add(point.offset);
         self.serial = self.serial.wrapping_add(1);
         let number = self.serial << HOOK_BITS | index;
         // Before the first call can come.
@@ -337,10 +337,10 @@ impl Libraries {
             && let Err(error) =
                 go_sites(ebpf).and_then(|mut sites| sites.insert(number, Value(connections), 0))
         {
-            // Its destinations are then told by the other proofs, or unknown.
+            // Its destinations are then reported by the other proofs, or unknown.
             tracing::warn!("{GO_SITES}: {error}");
         }
-        match attach_at(ebpf, file, offset, number, hook.program, place.pushed) {
+        match attach_at(ebpf, file, offset, number, hook.program, point.pushed) {
             Ok(link) => {
                 self.attachments += 1;
                 image.links.push(Link {
@@ -349,10 +349,10 @@ impl Libraries {
                     number,
                 });
                 let mut name = hook.name.to_owned();
-                if place.offset != 0 {
-                    name = format!("{name}+{:#x}", place.offset);
+                if point.offset != 0 {
+                    name = format!("{name}+{:#x}", point.offset);
                 }
-                match place.emulated {
+                match point.emulated {
                     Some(kind) => name = format!("{name} (emulated {kind})"),
                     None => {
                         name.push_str(" (single-stepped)");

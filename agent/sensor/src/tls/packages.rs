@@ -19,7 +19,7 @@ use std::{
     thread,
 };
 
-/// Directories of packages beside one interpreter, and entries of its `lib` that are looked at.
+/// Directories of packages beside one interpreter, and entries of its `lib` that are inspected.
 const DIRECTORIES_MAX: usize = 8;
 const ENTRIES_MAX: usize = 256;
 /// Processes that may wait; what one uses that finds no room is found when it is mapped.
@@ -65,7 +65,7 @@ impl Finder {
             .spawn(move || {
                 let mut directories = Directories::default();
                 for pid in asked {
-                    look(&mut directories, pid).into_iter().for_each(&found);
+                    inspect(&mut directories, pid).into_iter().for_each(&found);
                 }
             })?;
         Ok(Self { ask })
@@ -78,7 +78,7 @@ impl Finder {
     }
 }
 
-fn look(directories: &mut Directories, pid: u32) -> Vec<Found> {
+fn inspect(directories: &mut Directories, pid: u32) -> Vec<Found> {
     let mut found = Vec::new();
     for packages in packages(pid) {
         let by = PathBuf::from(format!("/proc/self/fd/{}", packages.directory.as_raw_fd()));
@@ -258,13 +258,13 @@ mod tests {
         child.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         std::fs::create_dir_all(packages.join("x.libs")).unwrap();
         std::fs::write(packages.join("x.libs/libssl-1a2b.so.3"), b"x").unwrap();
-        let (tell, told) = mpsc::channel();
-        let finder = Finder::start(move |found| tell.send(found).unwrap()).unwrap();
+        let (sender, received) = mpsc::channel();
+        let finder = Finder::start(move |found| sender.send(found).unwrap()).unwrap();
         finder.ask(child.id());
         drop(finder);
         let library = packages.join("x.libs/libssl-1a2b.so.3");
         // Ends with the thread.
-        let found: Vec<Found> = told.iter().collect();
+        let found: Vec<Found> = received.iter().collect();
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(found.iter().any(|of| of.path == library));

@@ -1,4 +1,4 @@
-//! What of TLS there is on this host: walks through its directories and what processes have mapped, and looks into each
+//! What of TLS there is on this host: walks through its directories and what processes have mapped, and inspects each
 //! file once. Runs on a thread of its own ([`super::searcher`]): any of these files may lie where nobody answers.
 
 use super::{
@@ -19,7 +19,7 @@ const IMAGES_MAX: usize = 8192;
 /// Time for large executables that nobody runs, of the first scan and of any later one.
 const FIRST_SCAN: Duration = Duration::from_millis(900);
 const LATER_SCAN: Duration = Duration::from_millis(100);
-/// A process may be seen before its libraries are mapped: it is looked at this often before its maps are believed.
+/// A process may be seen before its libraries are mapped: it is inspected this often before its maps are believed.
 const LOOKS: u8 = 2;
 /// Processes whose maps are read again in every scan, in turn: libraries may be opened late.
 const AGAIN: usize = 3;
@@ -42,7 +42,7 @@ pub(super) enum Subject {
 /// What a search tells.
 #[derive(Debug)]
 pub(super) enum News {
-    /// A file that was looked into; again, when it could not be searched in its time before.
+    /// A file that was inspected; again, when it could not be searched in its time before.
     File(Box<Inspected>),
     /// No process maps it and no path leads to it any more.
     Gone(FileKey),
@@ -66,7 +66,7 @@ pub(super) struct Inspected {
 pub(super) trait Listener {
     /// Something that may take its time begins.
     fn about(&mut self, subject: &Subject) -> bool;
-    fn tell(&mut self, news: News) -> bool;
+    fn report(&mut self, news: News) -> bool;
 }
 
 /// A part of a scan.
@@ -76,7 +76,7 @@ enum Step {
     Forget,
 }
 
-/// One file, looked into.
+/// One file, inspected.
 struct Known {
     path: PathBuf,
     /// In which of [`PATHS_EVERY`] scans it is looked for.
@@ -95,7 +95,7 @@ struct Seen {
     scan: u64,
 }
 
-/// What was looked at, and what is left of a scan.
+/// What was inspected, and what is left of a scan.
 #[derive(Default)]
 pub(super) struct Search {
     /// Calls may be probed.
@@ -107,12 +107,12 @@ pub(super) struct Search {
     /// By device and inode as /proc/PID/maps writes them, so that a library mapped by many is opened once.
     mapped: HashMap<(u64, u64), FileKey>,
     processes: HashMap<u32, Seen>,
-    /// The agent's own program; `Some(None)` when it cannot be told.
+    /// The agent's own program; `Some(None)` when it cannot be determined.
     own: Option<Option<Program>>,
     scans: u64,
     again: usize,
     steps: VecDeque<Step>,
-    /// When large executables nobody runs are no longer looked into.
+    /// When large executables nobody runs are no longer inspected.
     until: Option<Instant>,
 }
 
@@ -217,7 +217,7 @@ impl Search {
             .is_some_and(|known| known.late == 0 || known.late >= TRIES)
     }
 
-    /// The processes whose turn it is to be looked at again.
+    /// The processes whose turn it is to be inspected again.
     fn turn(&mut self, pids: &[u32]) -> HashSet<u32> {
         let start = self.again;
         self.again = self.again.wrapping_add(AGAIN);
@@ -228,7 +228,7 @@ impl Search {
 
     /// A library in one of the host's directories, or an executable large enough to have one linked in.
     fn host_file(&mut self, path: &Path, named: Option<KnownLibrary>, to: &mut dyn Listener) {
-        // An executable there is no time for is looked into when it runs.
+        // An executable there is no time for is inspected when it runs.
         let late = self.until.is_some_and(|until| Instant::now() > until);
         if (named.is_none() && late) || !self.may(&Subject::File(path.to_owned()), to) {
             return;
@@ -251,7 +251,7 @@ impl Search {
         }
         let Some(program) = discover::program(pid) else {
             if self.processes.remove(&pid).is_some() {
-                to.tell(News::Ended(pid));
+                to.report(News::Ended(pid));
             }
             return;
         };
@@ -278,7 +278,7 @@ impl Search {
         let (images, all) = self.images(pid, to);
         if before.as_ref() != Some(&images) {
             let images = images.clone();
-            to.tell(News::Process { pid, images });
+            to.report(News::Process { pid, images });
         }
         let seen = Seen {
             program,
@@ -289,7 +289,7 @@ impl Search {
         self.processes.insert(pid, seen);
     }
 
-    /// What a process runs and has mapped, and whether all of it could be looked at.
+    /// What a process runs and has mapped, and whether all of it could be inspected.
     fn images(&mut self, pid: u32, to: &mut dyn Listener) -> (Vec<FileKey>, bool) {
         let mut images = Vec::new();
         let mut all = true;
@@ -304,7 +304,7 @@ impl Search {
         (images, all)
     }
 
-    /// The program itself: TLS may be linked in. `None`: it could not be looked at.
+    /// The program itself: TLS may be linked in. `None`: it could not be inspected.
     fn executable(&mut self, pid: u32, to: &mut dyn Listener) -> Option<FileKey> {
         let link = PathBuf::from(format!("/proc/{pid}/exe"));
         let key = FileKey::at(&link).ok()?;
@@ -361,7 +361,7 @@ impl Search {
             _ => 0,
         };
         let probed = contents.as_ref().is_ok_and(|found| !found.sites.is_empty());
-        to.tell(News::File(Box::new(Inspected {
+        to.report(News::File(Box::new(Inspected {
             key,
             path,
             named,
@@ -376,7 +376,7 @@ impl Search {
         self.processes.retain(|pid, seen| {
             let lives = seen.scan == scan;
             if !lives {
-                to.tell(News::Ended(*pid));
+                to.report(News::Ended(*pid));
             }
             lives
         });
@@ -404,7 +404,7 @@ impl Search {
         }
         for key in gone {
             self.known.remove(&key);
-            to.tell(News::Gone(key));
+            to.report(News::Gone(key));
         }
         let known = &self.known;
         self.mapped

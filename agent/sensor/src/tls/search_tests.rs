@@ -17,7 +17,7 @@ impl Listener for Heard {
         true
     }
 
-    fn tell(&mut self, news: News) -> bool {
+    fn report(&mut self, news: News) -> bool {
         self.news.push(news);
         true
     }
@@ -54,7 +54,7 @@ fn scans_are_quick_and_look_into_a_file_once() {
         let all = keys.len();
         keys.sort_unstable();
         keys.dedup();
-        assert_eq!(keys.len(), all, "a file was looked into twice");
+        assert_eq!(keys.len(), all, "a file was inspected twice");
         all
     };
     inspected(&heard);
@@ -75,7 +75,7 @@ fn scans_are_quick_and_look_into_a_file_once() {
 }
 
 #[test]
-fn a_process_is_told_when_it_comes_changes_and_goes() {
+fn a_process_is_reported_when_it_comes_changes_and_goes() {
     let (mut search, mut heard) = (Search::default(), Heard::default());
     let mut child = Command::new("cat")
         .stdin(Stdio::piped())
@@ -121,7 +121,7 @@ fn what_nobody_comes_back_from_is_left_alone() {
 }
 
 #[test]
-fn what_was_known_before_is_not_looked_into_again() {
+fn what_was_known_before_is_not_inspected_again() {
     let exe = std::env::current_exe().unwrap();
     let file = File::open(&exe).unwrap();
     let key = FileKey::of(&file).unwrap();

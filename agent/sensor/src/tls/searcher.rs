@@ -49,7 +49,7 @@ struct Queue {
     scan: bool,
     /// Something found no room: that scan reads everything again.
     whole: bool,
-    /// Files that nobody runs yet, and when the next of them may be looked into.
+    /// Files that nobody runs yet, and when the next of them may be inspected.
     ahead: VecDeque<Found>,
     ahead_from: Option<Instant>,
     /// There are enough of them.
@@ -105,7 +105,7 @@ impl Shared {
         self.arrived.notify_all();
     }
 
-    /// Waits for room for a file that nobody runs yet; false when nobody will look into it.
+    /// Waits for room for a file that nobody runs yet; false when nobody will inspect it.
     fn push_ahead(&self, found: Found) -> bool {
         let mut queue = self.lock();
         while queue.ahead.len() >= AHEAD / 2 && !queue.stop && !queue.ahead_ends {
@@ -190,7 +190,7 @@ impl Searcher {
     }
 
     /// Looks for programs wherever they are installed, before anybody runs them.
-    pub fn look_ahead(&self) {
+    pub fn search_ahead(&self) {
         let shared = self.shared.clone();
         if let Err(error) = ahead::start(move |found| shared.push_ahead(found)) {
             tracing::warn!(%error, "programs that are not where programs usually are, are found when they run");
@@ -251,7 +251,7 @@ impl Searcher {
         &self.stuck
     }
 
-    /// Replaces a thread that does not come back; `known` are the files it need not look into again. Returns whether it
+    /// Replaces a thread that does not come back; `known` are the files it need not inspect again. Returns whether it
     /// did.
     pub fn replace(&mut self, known: impl Iterator<Item = (FileKey, PathBuf)>) -> bool {
         let subject = {
@@ -331,13 +331,13 @@ fn report(subject: &Subject, over: bool) -> LibraryReport {
 }
 
 /// What the thread tells, and where.
-struct Telling<'a> {
+struct NewsSender<'a> {
     shared: &'a Shared,
     generation: u64,
     news: &'a mpsc::SyncSender<News>,
 }
 
-impl Telling<'_> {
+impl NewsSender<'_> {
     /// Notes what the thread is at; false when it is to end.
     fn at(&self, subject: Option<Subject>) -> bool {
         let mut queue = self.shared.lock();
@@ -349,35 +349,35 @@ impl Telling<'_> {
     }
 }
 
-impl Listener for Telling<'_> {
+impl Listener for NewsSender<'_> {
     fn about(&mut self, subject: &Subject) -> bool {
         self.at(Some(subject.clone()))
     }
 
-    fn tell(&mut self, news: News) -> bool {
+    fn report(&mut self, news: News) -> bool {
         let Err(mpsc::TrySendError::Full(news)) = self.news.try_send(news) else {
             self.shared.wake();
             return true;
         };
         // Not its own fault if that takes time.
-        let told = self.at(None) && self.news.send(news).is_ok();
+        let sent = self.at(None) && self.news.send(news).is_ok();
         self.shared.wake();
-        told
+        sent
     }
 }
 
 fn thread(shared: &Arc<Shared>, mut search: Search) -> io::Result<mpsc::Receiver<News>> {
-    let (tell, news) = mpsc::sync_channel(NEWS);
+    let (sender, news) = mpsc::sync_channel(NEWS);
     let generation = shared.lock().generation;
     let shared = shared.clone();
     // Nobody waits for its end: it may never come.
     thread::Builder::new()
         .name("libraries".into())
         .spawn(move || {
-            let mut to = Telling {
+            let mut to = NewsSender {
                 shared: &shared,
                 generation,
-                news: &tell,
+                news: &sender,
             };
             while let Some(next) = next(&shared, generation) {
                 match next {

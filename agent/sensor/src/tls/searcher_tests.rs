@@ -30,8 +30,8 @@ fn what_is_asked_is_answered_and_then_it_rests() {
     searcher.libraries(child.id());
     searcher.libraries(child.id());
     let news = all(&searcher);
-    let told = |news: &News| matches!(news, News::Process { pid, .. } if *pid == child.id());
-    assert_eq!(news.iter().filter(|news| told(news)).count(), 1);
+    let reported = |news: &News| matches!(news, News::Process { pid, .. } if *pid == child.id());
+    assert_eq!(news.iter().filter(|news| reported(news)).count(), 1);
     assert!(!searcher.is_busy());
     child.kill().unwrap();
     child.wait().unwrap();
@@ -88,9 +88,9 @@ fn a_thread_that_does_not_come_back_is_replaced_and_what_it_was_at_is_reported()
     );
 }
 
-/// What nobody runs yet is looked into when nothing else is asked, until there is enough of it.
+/// What nobody runs yet is inspected when nothing else is asked, until there is enough of it.
 #[test]
-fn what_nobody_runs_yet_is_looked_into() {
+fn what_nobody_runs_yet_is_inspected() {
     let searcher = Searcher::start(false).unwrap();
     all(&searcher);
     let offer = |name: &str| {

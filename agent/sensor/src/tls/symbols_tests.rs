@@ -97,7 +97,7 @@ fn installed_libraries_are_probed_where_it_is_cheap() {
         let image = inspect(&File::open(path).unwrap(), names).unwrap();
         assert_eq!(image.functions.len(), names.len(), "{path}");
         for function in &image.functions {
-            let place = prologue::x86_64::place(
+            let point = prologue::x86_64::probe_point(
                 &function.code,
                 prologue::Given {
                     whole: function.whole,
@@ -105,8 +105,8 @@ fn installed_libraries_are_probed_where_it_is_cheap() {
                 },
             );
             assert!(
-                place.emulated.is_some(),
-                "{path}: {}: {place:?}",
+                point.emulated.is_some(),
+                "{path}: {}: {point:?}",
                 names[function.name]
             );
         }

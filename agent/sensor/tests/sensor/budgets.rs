@@ -15,13 +15,13 @@ use std::{
 };
 
 /// A process that does what it is told, line by line.
-struct Told {
+struct Scripted {
     child: Child,
     input: ChildStdin,
     output: BufReader<ChildStdout>,
 }
 
-impl Told {
+impl Scripted {
     /// `script` defines `do(words)`.
     fn new(script: &str) -> Self {
         let script = format!(
@@ -66,7 +66,7 @@ fn limited(limits: Limits) -> Option<Host> {
 
 /// A server that answers the test on one connection, and sends to it on another that it made itself.
 struct Server {
-    told: Told,
+    scripted: Scripted,
     port: u16,
     upstream: u16,
     ends: Vec<TcpStream>,
@@ -79,7 +79,7 @@ impl Server {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = free.local_addr().unwrap().port();
         drop(free);
-        let mut told = Told::new(&format!(
+        let mut scripted = Scripted::new(&format!(
             "l=socket.socket()\nl.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1)\nl.bind(('127.0.0.1',{port}))\n\
              l.listen(5)\nc={{}}\n\
              def do(w):\n  \
@@ -92,17 +92,17 @@ impl Server {
                elif w[0]=='number':\n    \
                  for n in range(int(w[2])): c[w[1]].sendall((str(n).zfill(3)+w[3]).encode())"
         ));
-        told.say("listening");
+        scripted.say("listening");
         let answered = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        told.say("accept");
-        told.say("connect");
+        scripted.say("accept");
+        scripted.say("connect");
         let (made, _) = listener.accept().unwrap();
         for end in [&answered, &made] {
             let mut end = end.try_clone().unwrap();
             std::thread::spawn(move || while end.read(&mut [0; 65536]).is_ok_and(|n| n > 0) {});
         }
         Self {
-            told,
+            scripted,
             port,
             upstream,
             ends: vec![answered, made],
@@ -110,7 +110,7 @@ impl Server {
     }
 
     fn pid(&self) -> u32 {
-        self.told.child.id()
+        self.scripted.child.id()
     }
 
     /// Sends captured on the accepted connection, and on the other.
@@ -125,7 +125,7 @@ impl Server {
 
     fn end(self) {
         drop(self.ends);
-        self.told.end();
+        self.scripted.end();
     }
 }
 
@@ -178,7 +178,7 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
         return;
     };
     let mut server = Server::new();
-    host.settle();
+    host.drain_all();
     // With its number 500 bytes.
     let text = "x".repeat(497);
     let mut captured = Vec::new();
@@ -196,9 +196,9 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
             // A window of its own, unless it takes longer than that.
             std::thread::sleep(Duration::from_millis(1_100));
             let before = passed_by.count(&mut host, server.pid(), limit);
-            server.told.say(&format!("number answer 400 {text}"));
-            server.told.say(&format!("number upstream 400 {text}"));
-            let seen = host.settle();
+            server.scripted.say(&format!("number answer 400 {text}"));
+            server.scripted.say(&format!("number upstream 400 {text}"));
+            let seen = host.drain_all();
             let (answers, upstream) = server.sends(&seen);
             assert_eq!(upstream, 400, "what it sends by itself is captured whole");
             let sends = seen.sends(server.pid());
@@ -221,8 +221,8 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
             // The first captured after a hole says so, and only that one.
             ended_in_hole = !accepted.iter().any(|s| s.data.starts_with(b"399"));
             std::thread::sleep(Duration::from_millis(1_100));
-            server.told.say(&format!("number answer 2 {text}"));
-            let seen = host.settle();
+            server.scripted.say(&format!("number answer 2 {text}"));
+            let seen = host.drain_all();
             let holes: Vec<bool> = seen
                 .sends(server.pid())
                 .iter()
@@ -250,7 +250,7 @@ fn answers_have_a_budget_and_everything_else_is_captured() {
 }
 
 #[test]
-fn who_reads_a_secret_is_looked_at_anew() {
+fn who_reads_a_secret_is_inspected_anew() {
     let limits = Limits {
         answers: 3_000,
         keys: 3_000,
@@ -260,23 +260,23 @@ fn who_reads_a_secret_is_looked_at_anew() {
         return;
     };
     let mut server = Server::new();
-    host.settle();
+    host.drain_all();
     let text = "x".repeat(500);
     // A window may begin anew by itself, but not each time in these few milliseconds.
     for _ in 0..4 {
         let secret = host.secret_on_disk(b"secret-of-17-byte");
         host.sensor.set_process(server.pid(), state(PROC_KEYS));
-        server.told.say(&format!("send answer 100 {text}"));
+        server.scripted.say(&format!("send answer 100 {text}"));
         server
-            .told
+            .scripted
             .say(&format!("read {}", secret.path().display()));
         let now = host.sensor.process(server.pid()).unwrap();
         assert_eq!(
             now.state, PROC_HOLDER,
             "its class was decided before it read"
         );
-        server.told.say("send answer 1 what-it-read");
-        let seen = host.settle();
+        server.scripted.say("send answer 1 what-it-read");
+        let seen = host.drain_all();
         let last = seen.sends(server.pid()).pop().unwrap();
         assert_eq!(last.data, b"what-it-read");
     }
@@ -294,13 +294,13 @@ fn one_connection_does_not_use_up_the_others() {
         return;
     };
     let mut server = Server::new();
-    host.settle();
+    host.drain_all();
     host.sensor.set_process(server.pid(), state(PROC_HOLDER));
     std::thread::sleep(Duration::from_millis(1_100));
     let text = "x".repeat(500);
-    server.told.say(&format!("send upstream 400 {text}"));
-    server.told.say(&format!("send answer 100 {text}"));
-    let (answers, upstream) = server.sends(&host.settle());
+    server.scripted.say(&format!("send upstream 400 {text}"));
+    server.scripted.say(&format!("send answer 100 {text}"));
+    let (answers, upstream) = server.sends(&host.drain_all());
     assert_eq!(answers, 100);
     assert!(upstream < 400, "{upstream}");
     let most = 400 - upstream as u64;
@@ -325,13 +325,13 @@ fn a_tls_server_s_answers_are_passed_over_with_what_they_become() {
     let Some((mut server, port)) = tls_server() else {
         return;
     };
-    host.settle();
+    host.drain_all();
     host.sensor.set_process(server.id(), state(PROC_HOLDER));
     // One connection, many answers: `openssl s_server -www` closes after each, so a client of many.
     let script =
         format!("for n in $(seq 40); do curl -sk -o /dev/null https://127.0.0.1:{port}/; done");
     host.run(Command::new("sh").args(["-c", &script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     let (writes, sends) = (seen.tls(server.id()), seen.sends(server.id()));
     // Every captured write has its send, whatever was passed over.
     let own: Vec<_> = sends
@@ -355,20 +355,20 @@ fn a_clean_verdict_does_not_undo_a_newer_question() {
     let mut host = host!();
     let directory = tempfile::tempdir_in(host::on_disk()).unwrap();
     let path = directory.path().join("fresh");
-    fs::write(&path, "nobody has looked at this file yet").unwrap();
-    let mut told = Told::new("def do(w): open(w[1]).read()");
-    let pid = told.child.id();
-    told.say(&format!("read {}", path.display()));
-    let seen = host.settle();
+    fs::write(&path, "nobody has inspected this file yet").unwrap();
+    let mut scripted = Scripted::new("def do(w): open(w[1]).read()");
+    let pid = scripted.child.id();
+    scripted.say(&format!("read {}", path.display()));
+    let seen = host.drain_all();
     let exec = seen.exec(pid).unwrap().record.exec_id;
     let question = seen.questions(pid, path.to_str().unwrap());
     assert_eq!(question.len(), 1);
     assert!(question[0] != 0 && question[0] != exec);
     host.sensor.clear_process(pid, exec);
     let now = host.sensor.process(pid).map(|state| state.state);
-    assert_eq!(now, Some(PROC_UNKNOWN), "the file was not looked at");
+    assert_eq!(now, Some(PROC_UNKNOWN), "the file was not inspected");
     host.sensor.clear_process(pid, question[0]);
     let now = host.sensor.process(pid);
     assert!(now.is_none_or(|now| now.exec_id != question[0]));
-    told.end();
+    scripted.end();
 }

@@ -16,7 +16,7 @@ pub struct Host {
     pub sensor: Sensor,
     /// What has come since the last look.
     pending: Seen,
-    /// Processes run since then, whose end has not been told.
+    /// Processes run since then, whose end has not been reported.
     running: Vec<u32>,
 }
 
@@ -81,8 +81,8 @@ impl Host {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
             self.drain();
-            let told = !self.pending.of(pid, Kind::EXEC).is_empty();
-            if let Some(state) = self.sensor.process(pid).filter(|_| told) {
+            let scripted = !self.pending.of(pid, Kind::EXEC).is_empty();
+            if let Some(state) = self.sensor.process(pid).filter(|_| scripted) {
                 return state;
             }
             assert!(
@@ -102,7 +102,7 @@ impl Host {
         assert!(failed.is_empty(), "{failed:?}");
     }
 
-    /// What of the watches was refused, once all are settled.
+    /// What of the watches was refused, once all are decided.
     pub fn collect_watches(&mut self) -> Vec<(std::path::PathBuf, std::io::Error)> {
         let deadline = Instant::now() + Duration::from_secs(10);
         let mut failed = Vec::new();
@@ -145,8 +145,8 @@ impl Host {
         report.is_some_and(|report| report.note.is_empty())
     }
 
-    /// Does the kernel tell of accesses to mappings?
-    pub fn tells_faults(&self) -> bool {
+    /// Does the kernel report accesses to mappings?
+    pub fn reports_faults(&self) -> bool {
         let report = self
             .sensor
             .status()
@@ -160,20 +160,20 @@ impl Host {
         self.knows_calls()
     }
 
-    /// The name of a uprobe, where the kernel tells it.
+    /// The name of a uprobe, where the kernel reports it.
     pub fn with_cookies(&self, hook: &str) -> Option<String> {
         Some(if self.knows_calls() { hook } else { "uprobe" }.to_owned())
     }
 
     /// Drains until the processes that were run have ended, as far as the kernel side tells it, and then until nothing
     /// has come for a while.
-    pub fn settle(&mut self) -> Seen {
+    pub fn drain_all(&mut self) -> Seen {
         let ended = Instant::now() + Duration::from_secs(1);
         while !self.running.is_empty() && Instant::now() < ended {
             self.drain();
-            let told = &self.pending;
+            let scripted = &self.pending;
             self.running
-                .retain(|pid| told.of(*pid, Kind::EXIT).is_empty());
+                .retain(|pid| scripted.of(*pid, Kind::EXIT).is_empty());
             if !self.running.is_empty() {
                 std::thread::sleep(Duration::from_millis(5));
             }

@@ -8,7 +8,7 @@ use std::process::Command;
 
 /// Has this kernel a hook for the signal? Of these three the base tier's is from 6.3, and 5.10 does not tell where the bytes
 /// are.
-pub fn are_told(signal: Signal, tier: Option<Tier>) -> bool {
+pub fn are_reported(signal: Signal, tier: Option<Tier>) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release
         .split(['.', '-'])
@@ -60,17 +60,17 @@ fn messages(seen: &Seen, tgid: u32, kind: u16) -> Vec<Message> {
     all
 }
 
-/// What a Python script sent of a kind; `None` where nothing tells of it.
+/// What a Python script sent of a kind; `None` where nothing reports it.
 fn sent(kind: u16, script: &str) -> Option<Vec<Message>> {
     let mut host = crate::host::Host::new()?;
     let signal = Signal::of_word(Kind::name(kind)).unwrap();
-    if !are_told(signal, None) {
-        eprintln!("skipped: this kernel does not tell of {signal}");
+    if !are_reported(signal, None) {
+        eprintln!("skipped: this kernel does not report {signal}");
         return None;
     }
     let script = format!("import array,ctypes,os,socket,struct,sys\n{script}");
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", &script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     assert!(seen.finished(pid), "{script}");
     Some(messages(&seen, pid, kind))
 }
@@ -180,7 +180,7 @@ fn datagrams_and_where_they_went() {
 
 /// glibc's resolver asks for both kinds of addresses with one sendmmsg.
 #[test]
-fn the_messages_of_a_batch_are_told_apart() {
+fn the_messages_of_a_batch_are_distinguished() {
     let script = "a,b=socket.socketpair(socket.AF_UNIX,socket.SOCK_DGRAM)\n\
          class V(ctypes.Structure): _fields_=[('base',ctypes.c_char_p),('len',ctypes.c_size_t)]\n\
          class M(ctypes.Structure): _fields_=[('name',ctypes.c_void_p),('namelen',ctypes.c_uint),\
@@ -239,14 +239,14 @@ fn what_the_call_does_not_show_is_a_send_without_data() {
 
 /// Connections have hooks of their own.
 #[test]
-fn a_connection_is_told_once() {
+fn a_connection_is_reported_once() {
     let Some(mut host) = crate::host::Host::new() else {
         return;
     };
     let script = "import socket,sys\nl=socket.socket()\nl.bind(('127.0.0.1',0))\nl.listen()\n\
          c=socket.create_connection(l.getsockname())\nc.send(b'over tcp')\n";
     let pid = host.run(Command::new("/usr/bin/python3").args(["-c", script]));
-    let seen = host.settle();
+    let seen = host.drain_all();
     assert_eq!(seen.sends(pid).len(), 1);
     for kind in [Kind::UNIX_SEND, Kind::UDP_SEND] {
         let sent = messages(&seen, pid, kind);

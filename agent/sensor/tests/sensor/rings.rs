@@ -12,7 +12,7 @@ use std::{
 };
 
 #[test]
-fn a_process_is_told_in_order_whatever_the_ring() {
+fn a_process_is_reported_in_order_whatever_the_ring() {
     let mut host = host!();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -26,7 +26,7 @@ fn a_process_is_told_in_order_whatever_the_ring() {
     let pids: Vec<u32> = (0..40)
         .map(|_| host.run(Command::new("bash").args(["-c", &script])))
         .collect();
-    let seen = host.settle();
+    let seen = host.drain_all();
     for pid in pids {
         let place = |kind| {
             let places = seen.places(pid, kind);
@@ -58,11 +58,11 @@ fn files_nobody_has_seen_push_out_nothing_else() {
     for n in 0..1_000 {
         fs::write(
             directory.path().join(n.to_string()),
-            "nobody has looked at this file yet",
+            "nobody has inspected this file yet",
         )
         .unwrap();
     }
-    host.settle();
+    host.drain_all();
     host.sensor.losses();
     // Nobody drains meanwhile: the smallest ring holds some two hundred of them.
     let all = format!("cat {}/* > /dev/null", directory.path().display());
@@ -70,7 +70,7 @@ fn files_nobody_has_seen_push_out_nothing_else() {
     let pids: Vec<u32> = (0..10)
         .map(|_| host.run_unread(Command::new("/bin/true").env_clear()))
         .collect();
-    let seen = host.settle();
+    let seen = host.drain_all();
     for pid in pids {
         assert!(seen.exec(pid).unwrap().complete);
         assert_eq!(seen.of(pid, Kind::EXIT).len(), 1);
@@ -106,7 +106,7 @@ fn every_send_is_received_or_lost() {
         let (mut stream, _) = listener.accept().unwrap();
         while stream.read(&mut [0; 65536]).is_ok_and(|n| n > 0) {}
     });
-    host.settle();
+    host.drain_all();
     host.sensor.losses();
     let produced = 25_070;
     let script = format!(

@@ -62,11 +62,11 @@ impl Command {
         let mut line = item.line.clone();
         line.push(b'\n');
         let ended = attend(child, &line, self.spec.timeout)?;
-        self.tell(program, item, &ended);
+        self.log_outcome(program, item, &ended);
         Ok(())
     }
 
-    fn tell(&self, program: &str, item: &Item, ended: &Ended) {
+    fn log_outcome(&self, program: &str, item: &Item, ended: &Ended) {
         let rule = item.event.finding.as_ref().map_or("", |f| &f.rule);
         let mut output = String::new();
         if !ended.output.is_empty() {

@@ -20,7 +20,7 @@ mod webhook;
 
 pub(crate) use collector::Collector;
 
-use crate::format::Teller;
+use crate::format::Reporter;
 use crate::progress::Redact;
 use crate::spec::CarrierSpec;
 use keytrail_proto::v1::Event;
@@ -78,19 +78,19 @@ pub(crate) trait Carrier: Send {
 pub(crate) fn carrier(
     spec: &CarrierSpec,
     json: bool,
-    teller: &Teller,
+    reporter: &Reporter,
     redact: &Redact,
 ) -> Box<dyn Carrier> {
     match spec {
         CarrierSpec::File(spec) => Box::new(file::FileCarrier::new(spec.clone())),
-        CarrierSpec::Syslog(spec) => Box::new(syslog::Syslog::new(spec.clone(), &teller.host)),
+        CarrierSpec::Syslog(spec) => Box::new(syslog::Syslog::new(spec.clone(), &reporter.host)),
         CarrierSpec::Webhook(spec) => {
-            Box::new(webhook::Webhook::new(spec.clone(), json, &teller.version))
+            Box::new(webhook::Webhook::new(spec.clone(), json, &reporter.version))
         }
-        CarrierSpec::Otlp(spec) => Box::new(otlp::Otlp::new(spec.clone(), teller.clone())),
-        CarrierSpec::Nats(spec) => Box::new(nats::Nats::new(spec.clone(), teller)),
-        CarrierSpec::Kafka(spec) => Box::new(kafka::Kafka::new(spec.clone(), teller)),
-        CarrierSpec::S3(spec) => Box::new(s3::S3::new(spec.clone(), teller)),
+        CarrierSpec::Otlp(spec) => Box::new(otlp::Otlp::new(spec.clone(), reporter.clone())),
+        CarrierSpec::Nats(spec) => Box::new(nats::Nats::new(spec.clone(), reporter)),
+        CarrierSpec::Kafka(spec) => Box::new(kafka::Kafka::new(spec.clone(), reporter)),
+        CarrierSpec::S3(spec) => Box::new(s3::S3::new(spec.clone(), reporter)),
         CarrierSpec::Command(spec) => Box::new(command::Command::new(spec.clone(), redact.clone())),
     }
 }

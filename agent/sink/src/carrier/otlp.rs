@@ -5,7 +5,7 @@
 
 use super::collector::Collector;
 use super::{Carrier, Delivered, Failure, Item};
-use crate::format::Teller;
+use crate::format::Reporter;
 use crate::format::otlp;
 use crate::spec::OtlpSpec;
 
@@ -14,20 +14,23 @@ const EXPORT: &str = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 const REQUEST_MAX: usize = 3 << 20;
 
 pub(super) struct Otlp {
-    teller: Teller,
+    reporter: Reporter,
     collector: Collector,
 }
 
 impl Otlp {
-    pub fn new(spec: OtlpSpec, teller: Teller) -> Otlp {
-        let collector = Collector::new(spec, &teller.version);
-        Otlp { teller, collector }
+    pub fn new(spec: OtlpSpec, reporter: Reporter) -> Otlp {
+        let collector = Collector::new(spec, &reporter.version);
+        Otlp {
+            reporter,
+            collector,
+        }
     }
 
     /// Sends a request; gives how many of its records the collector did not take.
     fn send(&mut self, items: &[Item]) -> Result<u64, Failure> {
         let records = items.iter().map(|item| item.line.clone()).collect();
-        let body = otlp::request(records, &self.teller);
+        let body = otlp::request(records, &self.reporter);
         let answer = self.collector.export(EXPORT, &body)?;
         Ok(otlp::rejected(&answer).min(items.len() as u64))
     }
@@ -118,8 +121,8 @@ mod tests {
         (url, thread)
     }
 
-    fn teller() -> Teller {
-        Teller {
+    fn reporter() -> Reporter {
+        Reporter {
             host: "h".into(),
             version: "1".into(),
             agent: "a".into(),
@@ -134,14 +137,14 @@ mod tests {
             ca_file: None,
             timeout: Duration::from_secs(10),
         };
-        Otlp::new(spec, teller())
+        Otlp::new(spec, reporter())
     }
 
     fn items() -> Vec<Item> {
         [samples::sent(), samples::gap()]
             .into_iter()
             .map(|event| Item {
-                line: encode(Format::Otlp, &event, &teller()).unwrap(),
+                line: encode(Format::Otlp, &event, &reporter()).unwrap(),
                 event: Arc::new(event),
             })
             .collect()
@@ -202,7 +205,7 @@ mod tests {
         assert!(matches!(otlp.deliver(&items), Err(Failure::Refused(_))));
         assert_eq!(otlp.deliver(&items).unwrap().left_out, 0);
         let records = items.iter().map(|item| item.line.clone()).collect();
-        let request = otlp::request(records, &teller());
+        let request = otlp::request(records, &reporter());
         let got = server.messages();
         assert_eq!(got.len(), 6);
         assert!(got.iter().all(|got| got.encode_to_vec() == request));

@@ -4,12 +4,12 @@
 //! ("Implementing ArcSight Common Event Format", revision 25). Other control characters have no form in it: they become
 //! blanks.
 
-use super::Teller;
+use super::Reporter;
 use super::parts::{self, program};
 use keytrail_model::{EventKind, EvidenceGrade, GapReason};
 use keytrail_proto::v1::{Event, Request};
 
-pub(super) fn event(event: &Event, teller: &Teller) -> String {
+pub(super) fn event(event: &Event, reporter: &Reporter) -> String {
     let mut out = String::from("CEF:0|keytrail|keytrail|");
     let signature = match &event.finding {
         Some(finding) => finding.rule.as_str(),
@@ -19,7 +19,7 @@ pub(super) fn event(event: &Event, teller: &Teller) -> String {
         Some(finding) => finding.title.as_str(),
         None => parts::action(event),
     };
-    for field in [teller.version.as_str(), signature, name] {
+    for field in [reporter.version.as_str(), signature, name] {
         head(&mut out, field);
         out.push('|');
     }
@@ -29,10 +29,10 @@ pub(super) fn event(event: &Event, teller: &Teller) -> String {
     pairs.add("rt", &parts::time_ms(event.time.as_ref()).to_string());
     pairs.add("externalId", &parts::uid(event));
     pairs.add("cat", EventKind::word_of(event.kind));
-    pairs.add("dvchost", &teller.host);
+    pairs.add("dvchost", &reporter.host);
     pairs.add(
         "deviceExternalId",
-        event.id.as_ref().map_or(&teller.agent, |id| &id.agent),
+        event.id.as_ref().map_or(&reporter.agent, |id| &id.agent),
     );
     pairs.add("msg", &parts::message(event));
     process(&mut pairs, event);

@@ -1,7 +1,7 @@
 //! Elastic Common Schema 8.17 (<https://www.elastic.co/docs/reference/ecs>). What it has no field for is below
 //! `keytrail`, named as in the event's own schema.
 
-use super::Teller;
+use super::Reporter;
 use super::parts::{self, Object, program};
 use keytrail_model::{EventKind, EvidenceGrade, SourceType};
 use keytrail_proto::v1::{Ancestor, Event, Process};
@@ -9,9 +9,9 @@ use serde_json::Value;
 
 const VERSION: &str = "8.17.0";
 
-pub(super) fn event(event: &Event, teller: &Teller) -> Value {
+pub(super) fn event(event: &Event, reporter: &Reporter) -> Value {
     let id = event.id.as_ref();
-    let agent = id.map_or(&teller.agent, |id| &id.agent);
+    let agent = id.map_or(&reporter.agent, |id| &id.agent);
     let destination = event.destination.as_ref();
     let names = parts::hosts(event);
     let remote = Object::new()
@@ -41,13 +41,13 @@ pub(super) fn event(event: &Event, teller: &Teller) -> Value {
             Object::new()
                 .text("type", "keytrail")
                 .text("id", agent)
-                .text("version", &teller.version),
+                .text("version", &reporter.version),
         )
         .object(
             "host",
             Object::new()
-                .text("name", &teller.host)
-                .text("hostname", &teller.host),
+                .text("name", &reporter.host)
+                .text("hostname", &reporter.host),
         )
         .object("process", process.map(of_process).unwrap_or_default())
         .object(
@@ -105,7 +105,7 @@ fn about(event: &Event) -> Object {
             vec![word.to_owned()]
         }
     };
-    // "access" of a process is none of ECS's types for that category; what is told is information.
+    // "access" of a process is none of ECS's types for that category; what is reported is information.
     let types = if category == "process" && types == "access" {
         "info"
     } else {

@@ -14,9 +14,9 @@ mod parts;
 use crate::spec::Format;
 use keytrail_proto::v1::Event;
 
-/// Who tells of the events.
+/// Who reports the events.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Teller {
+pub struct Reporter {
     /// Name of the host.
     pub host: String,
     /// Of the agent.
@@ -27,12 +27,14 @@ pub struct Teller {
 
 /// One line (a message, of OTLP), or nothing when it cannot be said (a time out of the range of JSON's).
 #[must_use]
-pub fn encode(format: Format, event: &Event, teller: &Teller) -> Option<Vec<u8>> {
+pub fn encode(format: Format, event: &Event, reporter: &Reporter) -> Option<Vec<u8>> {
     match format {
         Format::Json => keytrail_proto::json(event).ok().map(String::into_bytes),
-        Format::Ocsf | Format::OcsfParquet => serde_json::to_vec(&ocsf::event(event, teller)).ok(),
-        Format::Ecs => serde_json::to_vec(&ecs::event(event, teller)).ok(),
-        Format::Cef => Some(cef::event(event, teller).into_bytes()),
+        Format::Ocsf | Format::OcsfParquet => {
+            serde_json::to_vec(&ocsf::event(event, reporter)).ok()
+        }
+        Format::Ecs => serde_json::to_vec(&ecs::event(event, reporter)).ok(),
+        Format::Cef => Some(cef::event(event, reporter).into_bytes()),
         Format::Otlp => Some(otlp::event(event)),
     }
 }

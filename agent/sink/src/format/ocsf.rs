@@ -4,7 +4,7 @@
 //! an open, which claims nothing of the kind, File System Activity (1001); processes are Process Activity (1007). A gap
 //! has no class of its own and is a Base Event (0). What the schema has no place for is in `unmapped`.
 
-use super::Teller;
+use super::Reporter;
 use super::parts::{self, Object, program};
 use keytrail_model::{Direction, EventKind, EvidenceGrade, SourceType};
 use keytrail_proto::v1::{Ancestor, Destination, Event, Process, Source};
@@ -67,7 +67,7 @@ pub(crate) fn class_uid(event: &Event) -> u32 {
 }
 
 /// What every class has.
-fn base(event: &Event, teller: &Teller, class: &Class) -> Object {
+fn base(event: &Event, reporter: &Reporter, class: &Class) -> Object {
     Object::new()
         .number("class_uid", class.uid)
         .text("class_name", class.name)
@@ -84,14 +84,14 @@ fn base(event: &Event, teller: &Teller, class: &Class) -> Object {
             parts::first_ms(event).and(Some(parts::time_ms(event.time.as_ref()))),
         )
         .text("message", &parts::message(event))
-        .object("metadata", metadata(event, teller, class))
-        .object("device", device(event, teller))
+        .object("metadata", metadata(event, reporter, class))
+        .object("device", device(event, reporter))
         .object("unmapped", unmapped(event))
 }
 
-pub(super) fn event(event: &Event, teller: &Teller) -> Value {
+pub(super) fn event(event: &Event, reporter: &Reporter) -> Value {
     let class = class_of(event);
-    let out = base(event, teller, &class);
+    let out = base(event, reporter, &class);
     let actor = || {
         let process = event.process.as_ref().map(process).unwrap_or_default();
         Object::new().object("process", process)
@@ -165,11 +165,11 @@ impl Object {
     }
 }
 
-fn metadata(event: &Event, teller: &Teller, class: &Class) -> Object {
+fn metadata(event: &Event, reporter: &Reporter, class: &Class) -> Object {
     let product = Object::new()
         .text("name", "keytrail")
         .text("vendor_name", "keytrail")
-        .text("version", &teller.version);
+        .text("version", &reporter.version);
     let fingerprint = event.credential.as_ref().map_or("", |c| &c.fingerprint);
     let truncated = event
         .truncation
@@ -194,13 +194,13 @@ fn metadata(event: &Event, teller: &Teller, class: &Class) -> Object {
     metadata
 }
 
-fn device(event: &Event, teller: &Teller) -> Object {
-    let agent = event.id.as_ref().map_or(&teller.agent, |id| &id.agent);
+fn device(event: &Event, reporter: &Reporter) -> Object {
+    let agent = event.id.as_ref().map_or(&reporter.agent, |id| &id.agent);
     let boot = event.id.as_ref().map_or("", |id| &id.boot);
     Object::new()
         .number("type_id", 0)
-        .text("hostname", &teller.host)
-        .text("name", &teller.host)
+        .text("hostname", &reporter.host)
+        .text("name", &reporter.host)
         .text("uid", agent)
         .text("boot_uid", boot)
 }

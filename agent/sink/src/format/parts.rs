@@ -235,7 +235,7 @@ pub(super) fn action(event: &Event) -> &'static str {
     }
 }
 
-/// What the pod of the event is called: told late, or with its process.
+/// What the pod of the event is called: reported late, or with its process.
 pub(super) fn workload(event: &Event) -> Option<&Workload> {
     let of_process = event.process.as_ref().and_then(|p| p.workload.as_ref());
     event.workload.as_ref().or(of_process)

@@ -3,8 +3,8 @@ use keytrail_model::EventKind;
 use keytrail_proto::v1::Request;
 use serde_json::Value;
 
-fn teller() -> Teller {
-    Teller {
+fn reporter() -> Reporter {
+    Reporter {
         host: "web|1".into(),
         version: "0.1.0".into(),
         agent: "00112233445566778899aabbccddeeff".into(),
@@ -12,11 +12,11 @@ fn teller() -> Teller {
 }
 
 fn value(format: Format, event: &Event) -> Value {
-    serde_json::from_slice(&encode(format, event, &teller()).unwrap()).unwrap()
+    serde_json::from_slice(&encode(format, event, &reporter()).unwrap()).unwrap()
 }
 
 fn text(event: &Event) -> String {
-    String::from_utf8(encode(Format::Cef, event, &teller()).unwrap()).unwrap()
+    String::from_utf8(encode(Format::Cef, event, &reporter()).unwrap()).unwrap()
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn every_event_is_one_line_in_every_format() {
     for format in Format::ALL {
         let mut lines = Vec::new();
         for event in samples::all() {
-            let line = encode(format, &event, &teller()).unwrap();
+            let line = encode(format, &event, &reporter()).unwrap();
             assert!(
                 !line
                     .iter()
@@ -51,7 +51,7 @@ fn json_is_the_canonical_form() {
         .iter()
         .filter(|e| EventKind::of_number(e.kind).is_some())
     {
-        let line = encode(Format::Json, event, &teller()).unwrap();
+        let line = encode(Format::Json, event, &reporter()).unwrap();
         assert_eq!(&serde_json::from_slice::<Event>(&line).unwrap(), event);
     }
 }
@@ -145,6 +145,7 @@ fn ecs_has_its_fields() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "every attribute of one event")]
 fn otlp_has_its_attributes_and_claims_no_more_than_the_grade() {
     use otlp::wire::{AnyValue, LogRecord, Request as Records, Value as Any};
     use prost::Message as _;
@@ -164,7 +165,7 @@ fn otlp_has_its_attributes_and_claims_no_more_than_the_grade() {
         }
     }
     let record = |event: &Event| {
-        let bytes = encode(Format::Otlp, event, &teller()).unwrap();
+        let bytes = encode(Format::Otlp, event, &reporter()).unwrap();
         let record = LogRecord::decode(bytes.as_slice()).unwrap();
         let named: serde_json::Map<String, Value> = record
             .attributes
@@ -222,8 +223,8 @@ fn otlp_has_its_attributes_and_claims_no_more_than_the_grade() {
             assert_eq!(named["keytrail.grade"], "lineage");
         }
     }
-    let records = vec![encode(Format::Otlp, &samples::gap(), &teller()).unwrap()];
-    let request = Records::decode(otlp::request(records.clone(), &teller()).as_slice()).unwrap();
+    let records = vec![encode(Format::Otlp, &samples::gap(), &reporter()).unwrap()];
+    let request = Records::decode(otlp::request(records.clone(), &reporter()).as_slice()).unwrap();
     let logs = &request.resources[0];
     assert_eq!(logs.scopes[0].records, records);
     assert!(logs.schema_url.ends_with("/1.44.0") && logs.scopes[0].schema_url == logs.schema_url);
@@ -303,7 +304,7 @@ fn the_request_and_the_proof_are_in_every_format() {
     evidence.grade = keytrail_model::EvidenceGrade::Identified.number();
     evidence.identified_by = keytrail_model::IdentifiedBy::JwtSignature.number();
     for format in Format::ALL {
-        let line = encode(format, &event, &teller()).unwrap();
+        let line = encode(format, &event, &reporter()).unwrap();
         let line = String::from_utf8_lossy(&line).into_owned();
         for said in [
             "POST",
@@ -359,7 +360,7 @@ fn nothing_that_is_said_beside_is_left_out() {
     event.environment = "staging-3".into();
     event.group = 4711;
     for format in Format::ALL {
-        let line = encode(format, &event, &teller()).unwrap();
+        let line = encode(format, &event, &reporter()).unwrap();
         let line = String::from_utf8_lossy(&line).into_owned();
         let in_all = ["/run/secrets/aws", "/var/lib/layers/3/fs/aws"];
         let beside = [

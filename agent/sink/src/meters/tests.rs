@@ -36,14 +36,14 @@ fn body(peer: &mut TcpStream) -> Vec<u8> {
 fn collector(answers: Vec<(u16, Vec<u8>)>) -> (String, Receiver<Sum>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/v1/metrics", listener.local_addr().unwrap());
-    let (tell, told) = channel();
+    let (report, reported) = channel();
     std::thread::spawn(move || {
         let rest = std::iter::repeat((200, Vec::new()));
         for (status, answer) in answers.into_iter().chain(rest) {
             let (mut peer, _) = listener.accept().unwrap();
             let request = wire::Request::decode(body(&mut peer).as_slice()).unwrap();
-            // Before the answer: who has that finds it told.
-            if tell.send(Sum::of(&request)).is_err() {
+            // Before the answer: who has that finds it reported.
+            if report.send(Sum::of(&request)).is_err() {
                 return;
             }
             let head = format!(
@@ -54,7 +54,7 @@ fn collector(answers: Vec<(u16, Vec<u8>)>) -> (String, Receiver<Sum>) {
                 .unwrap();
         }
     });
-    (url, told)
+    (url, reported)
 }
 
 /// The one count of a request.
@@ -134,13 +134,13 @@ fn until(meters: &Meters, is: impl Fn(&SinkStatus) -> bool) -> SinkStatus {
 }
 
 #[test]
-fn what_failed_is_in_the_next_and_the_last_is_told_at_the_end() {
-    let (url, told) = collector(vec![(503, Vec::new())]);
+fn what_failed_is_in_the_next_and_the_last_is_reported_at_the_end() {
+    let (url, reported) = collector(vec![(503, Vec::new())]);
     let (meters, count) = meter(url, Duration::from_millis(300), Temporality::Cumulative);
     count.store(3, Ordering::SeqCst);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap().value, 3);
+    assert_eq!(reported.recv_timeout(PATIENCE).unwrap().value, 3);
     until(&meters, |status| status.error.contains("503"));
-    let next = told.recv_timeout(PATIENCE).unwrap();
+    let next = reported.recv_timeout(PATIENCE).unwrap();
     assert_eq!(next.value, 3);
     assert_eq!(next.begin, 1_700_000_000_000_000_000);
     assert_eq!(next.temporality, wire::CUMULATIVE);
@@ -148,7 +148,7 @@ fn what_failed_is_in_the_next_and_the_last_is_told_at_the_end() {
     assert!(well.delivered > 0 && well.failing_since.is_none());
     count.store(8, Ordering::SeqCst);
     meters.stop(PATIENCE);
-    let last = told.try_iter().last().map(|sum| sum.value);
+    let last = reported.try_iter().last().map(|sum| sum.value);
     assert_eq!(last, Some(8));
 }
 
@@ -160,7 +160,7 @@ fn deltas_add_up_whatever_fails() {
             error_message: "no".into(),
         }),
     };
-    let (url, told) = collector(vec![
+    let (url, reported) = collector(vec![
         (200, Vec::new()),
         (503, Vec::new()),
         (400, Vec::new()),
@@ -170,7 +170,7 @@ fn deltas_add_up_whatever_fails() {
     let mut sums = Vec::new();
     for _ in 0..4 {
         count.fetch_add(5, Ordering::SeqCst);
-        let sum = told.recv_timeout(PATIENCE).unwrap();
+        let sum = reported.recv_timeout(PATIENCE).unwrap();
         assert_eq!(sum.temporality, wire::DELTA);
         sums.push(sum);
     }
@@ -179,16 +179,16 @@ fn deltas_add_up_whatever_fails() {
     let before = sums[0].value + sums[3].value;
     until(&meters, |status| status.error.is_empty());
     meters.stop(PATIENCE);
-    let after: i64 = told.try_iter().map(|sum| sum.value).sum();
+    let after: i64 = reported.try_iter().map(|sum| sum.value).sum();
     assert_eq!(before + after, 20);
-    // What is rejected is told, and not sent again.
-    let (url, told) = collector(vec![(200, rejects.encode_to_vec())]);
+    // What is rejected is reported, and not sent again.
+    let (url, reported) = collector(vec![(200, rejects.encode_to_vec())]);
     let (meters, count) = meter(url, HOUR, Temporality::Delta);
     count.store(5, Ordering::SeqCst);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap().value, 5);
+    assert_eq!(reported.recv_timeout(PATIENCE).unwrap().value, 5);
     until(&meters, |status| status.error.contains("rejected 1 points"));
     meters.stop(PATIENCE);
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap().value, 0);
+    assert_eq!(reported.recv_timeout(PATIENCE).unwrap().value, 0);
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl std::str::FromStr for Broker {
     }
 }
 
-/// How a password is told or proved, by the words of Kafka's `sasl.mechanism`.
+/// How a password is reported or proved, by the words of Kafka's `sasl.mechanism`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SaslMechanism {
     /// RFC 4616: the password itself.

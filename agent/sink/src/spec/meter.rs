@@ -12,7 +12,7 @@ pub struct MeterSpec {
     pub temporality: Temporality,
 }
 
-/// How counts are told, by the words of `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
+/// How counts are reported, by the words of `OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Temporality {
     /// All since the start: what is missed is in the next.

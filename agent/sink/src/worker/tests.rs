@@ -63,7 +63,7 @@ impl Carrier for Fake {
 struct Scene {
     dir: tempfile::TempDir,
     ledger: Ledger,
-    told: Arc<Mutex<Vec<GapSeen>>>,
+    reported: Arc<Mutex<Vec<GapSeen>>>,
     fake: Fake,
 }
 
@@ -76,7 +76,7 @@ fn scene(retention: Retention) -> Scene {
     Scene {
         dir,
         ledger,
-        told: Arc::default(),
+        reported: Arc::default(),
         fake: Fake::default(),
     }
 }
@@ -115,7 +115,7 @@ impl Scene {
             epoch: 1,
             ..Cursor::default()
         });
-        let told = self.told.clone();
+        let reported = self.reported.clone();
         Worker {
             title: "sink x".into(),
             together: Duration::from_millis(100),
@@ -124,7 +124,7 @@ impl Scene {
             format: Format::Json,
             filter,
             batch,
-            teller: Teller::default(),
+            reporter: Reporter::default(),
             reader: self.ledger.reader(),
             cursors,
             progress: Arc::new(Mutex::new(Progress {
@@ -132,7 +132,7 @@ impl Scene {
                 ..Progress::default()
             })),
             bell: Bell::new(),
-            tell: Arc::new(move |gap| told.lock().unwrap().push(gap)),
+            report_gap: Arc::new(move |gap| reported.lock().unwrap().push(gap)),
             state: State::default(),
         }
     }
@@ -141,7 +141,7 @@ impl Scene {
         let Scene {
             dir,
             ledger,
-            told,
+            reported,
             fake,
         } = self;
         drop(ledger);
@@ -149,13 +149,13 @@ impl Scene {
         Scene {
             dir,
             ledger,
-            told,
+            reported,
             fake,
         }
     }
 
-    fn told(&self) -> Vec<GapSeen> {
-        self.told.lock().unwrap().clone()
+    fn reported(&self) -> Vec<GapSeen> {
+        self.reported.lock().unwrap().clone()
     }
 }
 
@@ -165,7 +165,7 @@ fn drain(worker: &mut Worker) {
         if matches!(worker.step(), Next::Idle) && matches!(worker.step(), Next::Idle) {
             return;
         }
-        worker.tell_left_out();
+        worker.report_left_out();
     }
     panic!("it does not come to an end");
 }
@@ -186,7 +186,7 @@ fn in_order_in_batches_and_on_from_where_it_was() {
     scene.record(11..=12, |_| {});
     drain(&mut scene.worker(4, Filter::default()));
     assert_eq!(scene.fake.numbers(), (1..=12).collect::<Vec<_>>());
-    assert!(scene.told().is_empty());
+    assert!(scene.reported().is_empty());
 }
 
 #[test]
@@ -214,11 +214,11 @@ fn a_failed_batch_comes_again_and_the_wait_grows() {
     assert_eq!(scene.fake.numbers(), [1, 2, 3, 4]);
     assert!(lock(&worker.progress).error.is_empty());
     // It was over before it was worth telling.
-    assert!(scene.told().is_empty());
+    assert!(scene.reported().is_empty());
 }
 
 #[test]
-fn an_outage_is_told_once_with_what_waits() {
+fn an_outage_is_reported_once_with_what_waits() {
     let scene = scene(Retention::default());
     scene.record(1..=5, |_| {});
     let mut worker = scene.worker(2, Filter::default());
@@ -229,11 +229,14 @@ fn an_outage_is_told_once_with_what_waits() {
     for _ in 0..5 {
         worker.step();
     }
-    let told = scene.told();
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!((told[0].reason, told[0].count), (GapReason::SinkBehind, 5));
-    assert_eq!(told[0].detail, "sink x fails: down");
-    assert!(told[0].from_wall_ns > 0 && !told[0].remedy.is_empty());
+    let reported = scene.reported();
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert_eq!(
+        (reported[0].reason, reported[0].count),
+        (GapReason::SinkBehind, 5)
+    );
+    assert_eq!(reported[0].detail, "sink x fails: down");
+    assert!(reported[0].from_wall_ns > 0 && !reported[0].remedy.is_empty());
     scene.fake.lock().always = None;
     drain(&mut worker);
     assert_eq!(scene.fake.numbers(), [1, 2, 3, 4, 5]);
@@ -250,18 +253,21 @@ fn what_is_refused_is_left_out_after_some_tries_and_counted() {
     assert_eq!(scene.fake.numbers(), [3, 4]);
     let cursor = worker.cursor();
     assert_eq!((cursor.delivered, cursor.left_out), (2, 2));
-    let told = scene.told();
-    assert_eq!((told.len(), told[0].count), (1, 2), "{told:?}");
-    assert!(told[0].detail.contains("it answered 400"), "{told:?}");
+    let reported = scene.reported();
+    assert_eq!((reported.len(), reported[0].count), (1, 2), "{reported:?}");
+    assert!(
+        reported[0].detail.contains("it answered 400"),
+        "{reported:?}"
+    );
     assert!(worker.state.outage.is_none(), "it takes events again");
-    // One that refuses everything is not told of all the time, and is not well when nothing waits.
+    // One that refuses everything is not reported all the time, and is not well when nothing waits.
     scene.fake.lock().always = Some(|| Failure::Refused("no".into()));
     scene.record(5..=8, |_| {});
     for _ in 0..50 {
         worker.step();
-        worker.tell_left_out();
+        worker.report_left_out();
     }
-    assert_eq!((worker.cursor().left_out, scene.told().len()), (6, 1));
+    assert_eq!((worker.cursor().left_out, scene.reported().len()), (6, 1));
     assert_eq!(lock(&worker.progress).error, "no");
 }
 
@@ -285,8 +291,12 @@ fn what_was_forgotten_is_a_gap_before_what_follows() {
     assert!(first > 6, "the writer did not prune");
     assert_eq!(numbers[3..], (first..=25_000).collect::<Vec<_>>());
     assert_eq!(scene.fake.lock().gaps, [first - 4]);
-    let told = scene.told();
-    assert_eq!((told.len(), told[0].count), (1, first - 4), "{told:?}");
+    let reported = scene.reported();
+    assert_eq!(
+        (reported.len(), reported[0].count),
+        (1, first - 4),
+        "{reported:?}"
+    );
     assert_eq!(worker.cursor().left_out, first - 4);
     assert_eq!(worker.cursor().delivered, numbers.len() as u64);
 }
@@ -311,7 +321,7 @@ fn what_was_forgotten_after_it_was_delivered_is_no_loss() {
     assert!(worker.cursor().drained_ns > 0);
     drain(&mut worker);
     assert_eq!(scene.fake.numbers(), [1, 2, 3, 4, 5, 100, 101]);
-    assert!(scene.fake.lock().gaps.is_empty() && scene.told().is_empty());
+    assert!(scene.fake.lock().gaps.is_empty() && scene.reported().is_empty());
     // Who was not that far is told.
     let mut late = scene.worker(3, Filter::default());
     lock(&late.progress).cursor = Cursor {

@@ -1,4 +1,4 @@
-//! One line a credential: what of it was met in events, and where it lies. Fingerprints and identifiers, no secrets.
+//! One line a credential: what of it was seen in events, and where it lies. Fingerprints and identifiers, no secrets.
 
 use super::work::Work;
 use crate::output::describe;
@@ -43,7 +43,7 @@ struct Known {
     known_since: Value,
 }
 
-/// All that were met.
+/// All that were seen.
 #[derive(Debug, Default)]
 pub struct Credentials {
     all: BTreeMap<String, Known>,

@@ -20,7 +20,7 @@ pub fn timestamp(wall_ns: u64) -> Timestamp {
     keytrail_export::convert::timestamp(wall_ns)
 }
 
-/// Everything that is known before anything is looked at.
+/// Everything that is known before anything is inspected.
 pub fn begin(args: &CaptureArgs, plan: Plan, key: &SigningKey) -> Begin {
     let (boot_ns, wall_ns) = both();
     let host = host();

@@ -38,7 +38,7 @@ const MEMBERS: [&str; 12] = [
 /// Longest line of events and longest other file that is read.
 const MOST_LINE: u64 = 16 << 20;
 const MOST_FILE: u64 = 1 << 30;
-/// Gaps that are told one by one.
+/// Gaps that are reported one by one.
 const MOST_GAPS: usize = 10_000;
 
 /// There is no bundle, and all that it would be made of is kept.

@@ -4,7 +4,7 @@ use super::signals::Signals;
 use super::work::{End, Work};
 use super::{CaptureArgs, say};
 use crate::output::inventory::write_document;
-use keytrail_inventory::model::{FilePlace, Place};
+use keytrail_inventory::model::{FileLocation, Location};
 use keytrail_inventory::run::{self, Document, Options, RunError};
 use keytrail_inventory::walk::Report;
 use keytrail_secret::{Classifier, Fingerprinter};
@@ -22,7 +22,7 @@ pub const BODYFILE: &str = "bodyfile.txt";
 const LONGEST: Duration = Duration::from_secs(30 * 60);
 /// How often it is looked whether it is to end, and how often the user hears of it.
 const POLL: Duration = Duration::from_millis(100);
-const TELL: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 const THREADS: usize = 2;
 /// Age from which a credential is too old, as `keytrail inventory` has it when nobody says.
 const MAX_AGE: i64 = 90 * 86_400;
@@ -107,7 +107,7 @@ fn bounded<T>(report: &Report, signals: &Signals, end: &mut End, work: impl FnOn
     let before = signals.count();
     std::thread::scope(|scope| {
         let watch = scope.spawn(move || {
-            let (begun, mut told) = (Instant::now(), Instant::now());
+            let (begun, mut reported) = (Instant::now(), Instant::now());
             let mut why = None;
             while wait.recv_timeout(POLL) == Err(mpsc::RecvTimeoutError::Timeout) {
                 if signals.count() > before {
@@ -118,8 +118,8 @@ fn bounded<T>(report: &Report, signals: &Signals, end: &mut End, work: impl FnOn
                 if why.is_some() {
                     report.stop.store(true, Ordering::Relaxed);
                 }
-                if told.elapsed() >= TELL {
-                    told = Instant::now();
+                if reported.elapsed() >= REPORT_INTERVAL {
+                    reported = Instant::now();
                     say(&format_args!(
                         "{} files",
                         report.files.load(Ordering::Relaxed)
@@ -142,7 +142,7 @@ fn bounded<T>(report: &Report, signals: &Signals, end: &mut End, work: impl FnOn
 fn bodyfile(out: &mut impl Write, document: &Document) -> io::Result<()> {
     let mut lines = BTreeSet::new();
     for place in document.entries.iter().flat_map(|e| &e.places) {
-        if let Place::File(file) = place {
+        if let Location::File(file) = place {
             lines.insert(line(file));
         }
     }
@@ -153,7 +153,7 @@ fn bodyfile(out: &mut impl Write, document: &Document) -> io::Result<()> {
 }
 
 /// `MD5|name|inode|mode_as_string|UID|GID|size|atime|mtime|ctime|crtime`.
-fn line(file: &FilePlace) -> String {
+fn line(file: &FileLocation) -> String {
     // What would be the next field, or the next line.
     let name = file.path.replace('|', "\\x7c");
     let name = match file.container.as_str() {
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn lines_have_eleven_fields_whatever_the_name_is() {
-        let file = FilePlace {
+        let file = FileLocation {
             path: "/home/a|b/.netrc".to_owned(),
             inode: 12,
             mode: 0o600,
@@ -217,7 +217,7 @@ mod tests {
                 changed: 30,
                 born: 5,
             })),
-            ..FilePlace::default()
+            ..FileLocation::default()
         };
         let text = line(&file);
         assert_eq!(

@@ -25,7 +25,7 @@ const QUEUE: usize = 65_536;
 /// How often it is looked whether it is over.
 const POLL: Duration = Duration::from_millis(50);
 /// How often the user hears that it goes on.
-const TELL: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 /// What a command gets to end after the signal that ended the capture.
 const COMMAND_END: Duration = Duration::from_secs(2);
 /// What hashing executables gets once the watching is over.
@@ -53,7 +53,7 @@ pub enum WatchError {
     Command(#[from] SpawnError),
 }
 
-/// Attaches, looks at who runs, lets the command go, watches, and takes the sensors off.
+/// Attaches, inspects who runs, lets the command go, watches, and takes the sensors off.
 ///
 /// # Errors
 /// See [`WatchError`].
@@ -89,7 +89,7 @@ pub fn watch(
     if let Some(memory) = engine.memory() {
         end.key.clone_from(&memory.fingerprint_key);
     }
-    // What goes away first is looked at first.
+    // What goes away first is inspected first.
     let all = processes::list();
     if let Err(e) = connections::write(work, &all) {
         end.error(format!("the connections cannot be written: {e}"));
@@ -201,7 +201,7 @@ fn wait(
         Plan::Command => say(&"watching while the command runs"),
         _ => say(&"watching until Ctrl-C or SIGTERM"),
     }
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     let mut partial = None;
     let by = loop {
         if let Some(running) = &mut command
@@ -232,8 +232,8 @@ fn wait(
             partial = Some("the engine ended by itself".to_owned());
             break "engine";
         }
-        if told.elapsed() >= TELL {
-            told = Instant::now();
+        if reported.elapsed() >= REPORT_INTERVAL {
+            reported = Instant::now();
             let seconds = begun.elapsed().as_secs();
             say(&format_args!(
                 "{seconds} s, {} events",
@@ -261,10 +261,10 @@ impl Running {
     fn start(held: Held) -> Result<Running, WatchError> {
         let running = held.release()?;
         let pid = running.pid().cast_signed();
-        let (tell, ends) = mpsc::channel();
+        let (sender, ends) = mpsc::channel();
         thread::Builder::new()
             .name("command".to_owned())
-            .spawn(move || drop(tell.send(running.wait())))
+            .spawn(move || drop(sender.send(running.wait())))
             .map_err(WatchError::Thread)?;
         Ok(Running {
             pid,
@@ -293,8 +293,8 @@ impl Running {
     }
 
     /// What was sent to us is passed on: whoever sent it knows no other pid. A command that does not end is left alone.
-    fn finish(mut self, told_to_end: bool, signals: &Signals) -> String {
-        if told_to_end && !self.has_ended() {
+    fn finish(mut self, asked_to_end: bool, signals: &Signals) -> String {
+        if asked_to_end && !self.has_ended() {
             // SAFETY: kill touches no memory; the child has not been waited for, so the pid is still its own.
             unsafe { libc::kill(self.pid, signals.last()) };
             if let Ok(result) = self.ends.recv_timeout(COMMAND_END) {
@@ -308,15 +308,15 @@ impl Running {
 
 /// Hashes executables beside the watching, behind everybody else.
 fn hash(all: Vec<processes::Process>, stop: Arc<AtomicBool>) -> mpsc::Receiver<Hashed> {
-    let (tell, hashed) = mpsc::channel();
+    let (sender, hashed) = mpsc::channel();
     let spawned = thread::Builder::new()
         .name("executables".to_owned())
         .spawn(move || {
             keytrail_host::priority::lower_this_thread();
             // Whoever waited has given up by now, or takes it.
-            drop(tell.send(processes::hash(all, &stop)));
+            drop(sender.send(processes::hash(all, &stop)));
         });
-    // Without the thread nothing comes, and that is told.
+    // Without the thread nothing comes, and that is reported.
     drop(spawned);
     hashed
 }

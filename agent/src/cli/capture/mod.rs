@@ -72,7 +72,7 @@ pub struct CaptureArgs {
     #[arg(long, value_name = "DIR", conflicts_with = "command")]
     pub root: Option<PathBuf>,
 
-    /// Look for credentials that lie here only; processes are looked into all the same.
+    /// Look for credentials that lie here only; processes are inspected all the same.
     #[arg(long, value_name = "DIR", default_value = "/", conflicts_with = "root")]
     pub walk: PathBuf,
 
@@ -170,13 +170,13 @@ pub(super) fn run(args: &CaptureArgs, config: Config) -> u8 {
             left.name()
         ));
         match finish::finish(left, None, &key) {
-            Ok(packed) => tell(&packed, &key),
+            Ok(packed) => print_outcome(&packed, &key),
             Err(e) => eprintln!("keytrail: {e}"),
         }
     }
     match capture(args, config, plan, held, &signals, &output, &key) {
         Ok(packed) => {
-            tell(&packed, &key);
+            print_outcome(&packed, &key);
             exit::OK
         }
         Err(e) => fail(&e, exit::FAILED),
@@ -263,7 +263,7 @@ fn say(what: &dyn std::fmt::Display) {
 }
 
 /// What there is now: on stdout the bundle alone, for scripts.
-fn tell(packed: &Packed, key: &SigningKey) {
+fn print_outcome(packed: &Packed, key: &SigningKey) {
     println!("{}", packed.bundle.display());
     say(&format_args!(
         "{} KiB, sha256 {}",

@@ -37,7 +37,7 @@ pub struct Process {
     pub exe: String,
     /// Of the file it executes; empty when it could not be read.
     pub sha256: String,
-    /// Redacted; empty when the engine has not looked at it.
+    /// Redacted; empty when the engine has not inspected it.
     #[serde(default)]
     pub argv: Vec<String>,
     pub uid: u32,
@@ -226,7 +226,7 @@ mod tests {
         let bytes = fs::read(std::env::current_exe().unwrap()).unwrap();
         assert_eq!(mine.sha256, keytrail_bundle::sha256_of(&bytes));
         assert!(mine.net > 0 && !mine.comm.is_empty() && mine.argv.is_empty());
-        // Told to stop, it reads nothing.
+        // Reported to stop, it reads nothing.
         let hashed = hash(list(), &AtomicBool::new(true));
         assert!(hashed.executables == 0 && hashed.processes.iter().all(|p| p.sha256.is_empty()));
     }

@@ -1,4 +1,4 @@
-//! Signals that end a capture early: counted, and looked at where it is safe to stop.
+//! Signals that end a capture early: counted, and inspected where it is safe to stop.
 
 use std::ffi::c_int;
 use std::ptr;

@@ -203,7 +203,7 @@ fn feed(
                 break;
             }
             if n == MAX_LINE && batch.last() != Some(&b'\n') {
-                // Too long to be looked at: its rest is skipped, and it is answered as an error.
+                // Too long to be inspected: its rest is skipped, and it is answered as an error.
                 skip_line(input)?;
                 batch.truncate(before);
                 batch.extend_from_slice(TOO_LONG);

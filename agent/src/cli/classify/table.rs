@@ -7,7 +7,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// Bytes of a file that are looked at.
+/// Bytes of a file that are inspected.
 const MAX_FILE: u64 = 64 << 20;
 
 /// True when every file could be read.

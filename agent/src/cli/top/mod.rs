@@ -57,7 +57,7 @@ pub(super) fn run(args: &TopArgs) -> u8 {
         return fail(&sentence, status);
     }
     let quit = Arc::new(AtomicBool::new(false));
-    runtime.spawn(until_told(quit.clone()));
+    runtime.spawn(until_signalled(quit.clone()));
     let result = match ratatui::try_init() {
         Ok(mut terminal) => {
             let result = show(&mut terminal, news, &quit);
@@ -113,7 +113,7 @@ async fn subscribe(args: &TopArgs, sender: mpsc::Sender<News>) -> Result<(), (St
     Ok(())
 }
 
-async fn until_told(quit: Arc<AtomicBool>) {
+async fn until_signalled(quit: Arc<AtomicBool>) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut terminate), Ok(mut hangup)) = (
         signal(SignalKind::terminate()),

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Rows a table remembers; beyond that the one longest unheard of goes, and is counted.
 const MAX_ROWS: usize = 2_000;
-/// Different names a row remembers of what it was met with.
+/// Different names a row remembers of what it was seen with.
 const MAX_MET: usize = 64;
 /// Seconds over which the rate is taken.
 const RATE_SECONDS: i64 = 10;
@@ -29,7 +29,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// How many different ones it was met with: consumers of a credential, credentials of a consumer.
+    /// How many different ones it was seen with: consumers of a credential, credentials of a consumer.
     #[must_use]
     pub fn met(&self) -> String {
         format!("{}{}", self.met.len(), if self.more { "+" } else { "" })

@@ -74,7 +74,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.temporality",
         values: "`cumulative`, `delta`",
         default: "\"cumulative\"",
-        what: "`otlp` of metrics: whether counts are told since the agent's start, or since the request before.",
+        what: "`otlp` of metrics: whether counts are reported since the agent's start, or since the request before.",
     },
     Key {
         name: "sink.body",
@@ -158,7 +158,7 @@ pub const SINK_KEYS: &[Key] = &[
         name: "sink.every_ms",
         values: "100 to 3600000 milliseconds",
         default: "30000",
-        what: "`s3`: how long events are gathered for one object, of `batch` events at most. 300000 with `ocsf-parquet`. `otlp` of metrics, 1000 at least: how often they are told; 60000 unless said.",
+        what: "`s3`: how long events are gathered for one object, of `batch` events at most. 300000 with `ocsf-parquet`. `otlp` of metrics, 1000 at least: how often they are reported; 60000 unless said.",
     },
     Key {
         name: "sink.ca_file",
@@ -412,7 +412,7 @@ records: `service.name`, `service.version`, `service.instance.id` (the agent's i
 Counts are monotonic sums. `cumulative`: since the agent's start, which each point says; what sinks delivered, which goes on over
 restarts, since the first look of this run. `delta`: since the last request that the collector took. Levels (holders, known
 credentials, memory) are sums that are not monotonic and cumulative always; what has no meaning as a sum is a gauge. Nothing is kept
-for a collector that does not answer, and no gap is told: it is tried again as other sinks are, after `every_ms` at the latest, with the
+for a collector that does not answer, and no gap is reported: it is tried again as other sinks are, after `every_ms` at the latest, with the
 numbers of then, in which what was counted meanwhile is. A request that was taken and whose answer was lost makes no difference to
 cumulative counts; deltas it counts twice. `keytrail doctor` shows such a sink like the others, with the requests that were taken as
 delivered, and is not well while it fails.

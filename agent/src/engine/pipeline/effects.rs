@@ -35,7 +35,7 @@ impl Pipeline {
         if let SensorChange::MarkClean { file, .. } = &change
             && self.lanes.of_pipe(as_pipe(*file)).is_some()
         {
-            // What its writer puts into it is not known yet: who reads it is to be told.
+            // What its writer puts into it is not known yet: who reads it is to be reported.
             return;
         }
         self.changes.push(change);

@@ -8,14 +8,14 @@ use keytrail_abi::FileId;
 use keytrail_findings::facts::CredentialFacts;
 use keytrail_host::clock::{boot_ns, wall_ns};
 use keytrail_host::procfs;
-use keytrail_ingest::background::{Background, Looked, Report};
+use keytrail_ingest::background::{Background, InspectedFile, Report};
 use keytrail_ingest::min_confidence;
 use keytrail_ingest::{KnownFile, file_key};
-use keytrail_inventory::live::{Baseline, Change, Live, Told, Workload};
+use keytrail_inventory::live::{Baseline, Change, ContentDiff, Live, Workload};
 use keytrail_inventory::model::Entry;
 use keytrail_inventory::state::{HOST, Run, State, StateError, is_corrupt};
 use keytrail_model::{
-    CredentialRef, FileLook, InventoryUpdate, Observation, SensorChange, Stamp, Why,
+    CredentialRef, FileInspection, InventoryUpdate, Observation, SensorChange, TaskInfo, Why,
 };
 use keytrail_store::PlaceSeen;
 use std::io;
@@ -33,7 +33,7 @@ const QUEUE: usize = 64;
 const TOGETHER: Duration = Duration::from_millis(250);
 /// Whether a whole inventory was taken is asked this often, when nothing is to be written.
 const LOOK: Duration = Duration::from_secs(5);
-/// Changes that may wait for it beyond those; what comes after is lost, and told this often, nanoseconds.
+/// Changes that may wait for it beyond those; what comes after is lost, and reported this often, nanoseconds.
 const WAITING: usize = 16_384;
 const LOST_NS: u64 = 10_000_000_000;
 /// How long a new credential waits for the name of its writer, nanoseconds.
@@ -47,11 +47,11 @@ pub(crate) struct Inventory {
     reports: Reports,
     writer: Option<Writer>,
     /// What is new in files whose writer the background may still name, and until when that is waited for, nanoseconds since
-    /// boot: a reader, or the watched directory, often tells of a file first.
-    pub(super) unattributed: Vec<(u64, Told)>,
+    /// boot: a reader, or the watched directory, often reports a file first.
+    pub(super) unattributed: Vec<(u64, ContentDiff)>,
     /// Changes that the disk was too slow for.
     waiting: Vec<Change>,
-    /// Changes that were not written, and when more of them may be told.
+    /// Changes that were not written, and when more of them may be reported.
     lost: u64,
     lost_due_ns: u64,
 }
@@ -92,17 +92,17 @@ impl Inventory {
         }
     }
 
-    /// What was learnt is no credential: it is not told as a new one.
+    /// What was learnt is no credential: it is not reported as a new one.
     pub fn withdraw(&mut self, fingerprint: &str) {
-        for (_, told) in &mut self.unattributed {
-            told.created.retain(|c| c.fingerprint != fingerprint);
-            told.rotated.retain(|(c, _)| c.fingerprint != fingerprint);
-            told.removed.retain(|c| c.fingerprint != fingerprint);
+        for (_, diff) in &mut self.unattributed {
+            diff.created.retain(|c| c.fingerprint != fingerprint);
+            diff.rotated.retain(|(c, _)| c.fingerprint != fingerprint);
+            diff.removed.retain(|c| c.fingerprint != fingerprint);
         }
-        self.unattributed.retain(|(_, told)| !told.is_empty());
+        self.unattributed.retain(|(_, diff)| !diff.is_empty());
     }
 
-    fn follow(&self, look: &FileLook) {
+    fn follow(&self, look: &FileInspection) {
         if let Some(background) = &self.background {
             let seen = FileId {
                 ino: look.facts.inode,
@@ -132,7 +132,7 @@ impl Inventory {
         self.lost += over as u64 + writer.lost.swap(0, Ordering::Relaxed);
     }
 
-    /// Changes that were not written and are to be told now.
+    /// Changes that were not written and are to be reported now.
     fn take_lost(&mut self, now_ns: u64) -> Option<u64> {
         if self.lost == 0 || now_ns < self.lost_due_ns {
             return None;
@@ -143,7 +143,7 @@ impl Inventory {
 }
 
 impl Pipeline {
-    /// Starts looking at what is written; a kernel that does not tell of it is a gap.
+    /// Starts inspecting what is written; a kernel that does not report it is a gap.
     pub fn start_background(&mut self) {
         let files = &self.digest.files;
         let options = self.digest.inspection_options().clone();
@@ -179,8 +179,8 @@ impl Pipeline {
             self.inventory.reports.next(now_ns, waits)
         } {
             match report {
-                Report::Looked(looked) => {
-                    self.looked(*looked);
+                Report::Inspected(inspected) => {
+                    self.inspected(*inspected);
                     keytrail_payload::scrub_stack();
                 }
                 Report::Clean(file, ctime_ns) => self.clean(file, ctime_ns),
@@ -225,12 +225,12 @@ impl Pipeline {
                 }
                 Report::Ended => self.gap(coverage::writes_unseen(
                     "files that are written are inspected only when they are read",
-                    "the thread that looks at them has ended",
+                    "the thread that inspects them has ended",
                     boot_ns(),
                 )),
                 Report::Stuck => self.gap(coverage::writes_stuck(boot_ns())),
                 Report::Skipped { count, why } => {
-                    self.gap(coverage::not_looked_at(count, why, boot_ns()));
+                    self.gap(coverage::not_inspected(count, why, boot_ns()));
                 }
             }
         }
@@ -243,18 +243,18 @@ impl Pipeline {
 
     /// Tells of new credentials whose writer nobody has named until now.
     pub fn report_unattributed(&mut self, now_ns: u64) {
-        for (due_ns, told) in std::mem::take(&mut self.inventory.unattributed) {
+        for (due_ns, diff) in std::mem::take(&mut self.inventory.unattributed) {
             if due_ns <= now_ns {
-                self.told(told);
+                self.report_diff(diff);
             } else {
-                self.inventory.unattributed.push((due_ns, told));
+                self.inventory.unattributed.push((due_ns, diff));
             }
         }
     }
 
     /// Learns what was found in a file that was written.
-    fn looked(&mut self, looked: Looked) {
-        let Looked {
+    fn inspected(&mut self, inspected: InspectedFile) {
+        let InspectedFile {
             root,
             raw,
             version,
@@ -262,7 +262,7 @@ impl Pipeline {
             writer,
             boot_ns,
             life,
-        } = looked;
+        } = inspected;
         let (id, ctime_ns) = (version.id, version.facts.ctime_ns);
         let min = min_confidence(self.digest.files.is_named(&version.facts.path));
         self.digest.count(&inspected);
@@ -270,9 +270,9 @@ impl Pipeline {
         let (known, held) = KnownFile::learn(version, root, &inspected, min, registry);
         // Their secret bytes are needed no longer.
         drop(inspected);
-        let mut look = known.look(held, min, Why::Accessed, boot_ns);
-        look.raw = raw;
-        look.writer = writer;
+        let mut inspection = known.inspection(held, min, Why::Accessed, boot_ns);
+        inspection.raw = raw;
+        inspection.writer = writer;
         let table = &mut self.digest.files.table;
         if known.credentials.is_empty() {
             if table.get(id).is_some() {
@@ -290,23 +290,23 @@ impl Pipeline {
                 self.forget(&root, &name, Some(id));
             }
         }
-        let facts = look.facts.clone();
-        let of = (look.root.clone(), look.raw.clone());
+        let facts = inspection.facts.clone();
+        let of = (inspection.root.clone(), inspection.raw.clone());
         // What lies below a mount is still there.
         let covers = life.as_ref().is_some_and(|life| life.covers());
         let below = covers.then(|| self.inventory.live.held_in(&of.1, workload(&of.0), false));
-        let turned = self.update_inventory(InventoryUpdate::Looked(Box::new(look)));
+        let turned = self.update_inventory(InventoryUpdate::Inspected(Box::new(inspection)));
         if covers {
-            for (_, told) in &mut self.inventory.unattributed {
-                if told.facts.path == facts.path {
-                    told.removed.clear();
+            for (_, diff) in &mut self.inventory.unattributed {
+                if diff.facts.path == facts.path {
+                    diff.removed.clear();
                 }
             }
         }
         if writer != 0 {
-            for (due_ns, told) in &mut self.inventory.unattributed {
-                if told.facts.path == facts.path {
-                    (told.writer, *due_ns) = (writer, 0);
+            for (due_ns, diff) in &mut self.inventory.unattributed {
+                if diff.facts.path == facts.path {
+                    (diff.writer, *due_ns) = (writer, 0);
                 }
             }
         }
@@ -328,7 +328,7 @@ impl Pipeline {
     }
 
     fn clean(&mut self, file: FileId, ctime_ns: u64) {
-        // What a holder has just written may hold a credential that is packed or encrypted: who reads it is to be told.
+        // What a holder has just written may hold a credential that is packed or encrypted: who reads it is to be reported.
         if !self.digest.is_handed_on(file) {
             let file = file_key(file);
             self.change(SensorChange::MarkClean { file, ctime_ns });
@@ -342,23 +342,23 @@ impl Pipeline {
     /// News of a place: into the inventory, and on as an observation when a credential is new there. Answers what took
     /// another's place.
     pub fn update_inventory(&mut self, news: InventoryUpdate) -> Vec<CredentialRef> {
-        if let InventoryUpdate::Looked(look) = &news
+        if let InventoryUpdate::Inspected(look) = &news
             && !look.held.is_empty()
         {
             self.inventory.follow(look);
             self.remember(look);
         }
         let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
-        if let Some(told) = self.inventory.live.take(news, now, workload) {
-            let turned = told.rotated.iter().map(|(c, _)| c.clone()).collect();
+        if let Some(diff) = self.inventory.live.take(news, now, workload) {
+            let turned = diff.rotated.iter().map(|(c, _)| c.clone()).collect();
             // A file that is being written may hold nothing for a moment.
-            let wait = told.writer == 0 || !told.removed.is_empty();
+            let wait = diff.writer == 0 || !diff.removed.is_empty();
             if wait && self.inventory.background.is_some() {
                 self.inventory
                     .unattributed
-                    .push((boot_ns() + UNATTRIBUTED_NS, told));
+                    .push((boot_ns() + UNATTRIBUTED_NS, diff));
             } else {
-                self.told(told);
+                self.report_diff(diff);
             }
             return turned;
         }
@@ -366,7 +366,7 @@ impl Pipeline {
     }
 
     /// What lies in a file is remembered, also when nobody uses it.
-    fn remember(&self, look: &FileLook) {
+    fn remember(&self, look: &FileInspection) {
         let Some(ledger) = &self.ledger else { return };
         for held in &look.held {
             if held.confidence < look.min_confidence {
@@ -391,7 +391,7 @@ impl Pipeline {
     }
 
     /// The process that wrote a file, if it is known and was there before.
-    pub(super) fn writer(&self, tgid: u32, boot_ns: u64) -> Option<Stamp> {
+    pub(super) fn writer(&self, tgid: u32, boot_ns: u64) -> Option<TaskInfo> {
         if tgid == 0 || self.waits(tgid) {
             // What it runs by now is not known: nobody is named rather than the program before.
             return None;
@@ -400,7 +400,7 @@ impl Pipeline {
         let pid = table.latest(tgid)?;
         let process = table.get(pid)?;
         let started_ns = pid.start.saturating_mul(keytrail_model::TICK_NS);
-        (started_ns <= boot_ns).then(|| Stamp {
+        (started_ns <= boot_ns).then(|| TaskInfo {
             boot_ns,
             pid,
             tid: tgid,
@@ -413,7 +413,7 @@ impl Pipeline {
     }
 }
 
-/// The stored inventory; a damaged one is set aside, wherever the damage is met.
+/// The stored inventory; a damaged one is set aside, wherever the damage is seen.
 fn stored(dir: &Path) -> Result<(State, Option<Run>, Vec<Entry>), StateError> {
     let mut state = State::open(dir)?;
     let mut host = state.host();
@@ -451,7 +451,7 @@ struct Writer {
     queue: Option<SyncSender<Vec<Change>>>,
     /// Closed when the thread has ended.
     walked: Receiver<Walked>,
-    /// Changes that could not be written, until they are told.
+    /// Changes that could not be written, until they are reported.
     lost: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
@@ -543,7 +543,7 @@ fn write(
             Ok(batch) => batch,
             Err(RecvTimeoutError::Timeout) => {
                 if let Some((id, walked)) = newer(&state, last_run)
-                    // Not taken yet: told the next time.
+                    // Not taken yet: reported the next time.
                     && news.try_send(walked).is_ok()
                 {
                     last_run = id;

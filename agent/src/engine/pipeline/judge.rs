@@ -1,7 +1,7 @@
 //! The stage of findings within the loop: what it is told at the start, what it finds, what it has learned.
 
 use super::Pipeline;
-use keytrail_findings::{Facts, Stage, Told};
+use keytrail_findings::{Facts, Stage, StageInput};
 use keytrail_model::{Dropped, Observation};
 use keytrail_proto::v1;
 use keytrail_store::Ledger;
@@ -22,9 +22,9 @@ pub(crate) struct Judge(Option<Stage>);
 
 impl Judge {
     /// What an observation tells. Rules that are wrong are logged.
-    pub fn tell(&mut self, told: &str) {
-        let told: Told = match serde_json::from_str(told) {
-            Ok(told) => told,
+    pub fn apply(&mut self, input: &str) {
+        let input: StageInput = match serde_json::from_str(input) {
+            Ok(input) => input,
             Err(error) => {
                 tracing::error!(%error, "what the findings were told is not understood");
                 return;
@@ -37,7 +37,7 @@ impl Judge {
             }
             stage
         });
-        for error in stage.tell(told) {
+        for error in stage.apply(input) {
             tracing::error!(%error, "a rule of findings is refused");
         }
     }
@@ -67,8 +67,8 @@ impl Pipeline {
     /// Tells the stage what is known from before; an agent that remembers nothing judges nothing.
     pub fn begin_findings(&mut self, rules: &Path) {
         let Some(ledger) = &self.ledger else { return };
-        let told = match ledger.findings() {
-            Ok(known) => Told::Start {
+        let input = match ledger.findings() {
+            Ok(known) => StageInput::Start {
                 rules: read_rules(rules),
                 baselines: known
                     .baselines
@@ -82,7 +82,7 @@ impl Pipeline {
             },
             Err(error) => {
                 tracing::error!(%error, "what is usual cannot be read: it is learned anew");
-                Told::Start {
+                StageInput::Start {
                     rules: read_rules(rules),
                     baselines: Default::default(),
                     repeats: Vec::new(),
@@ -90,8 +90,8 @@ impl Pipeline {
                 }
             }
         };
-        match serde_json::to_string(&told) {
-            Ok(told) => self.step(&Observation::Findings { told }),
+        match serde_json::to_string(&input) {
+            Ok(input) => self.step(&Observation::Findings { input }),
             Err(error) => tracing::error!(%error, "there will be no findings"),
         }
     }

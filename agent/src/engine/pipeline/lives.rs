@@ -4,41 +4,41 @@
 use super::Pipeline;
 use keytrail_ingest::background::Life;
 use keytrail_ingest::min_confidence;
-use keytrail_inventory::live::Told;
+use keytrail_inventory::live::ContentDiff;
 use keytrail_model::{
-    CredentialRef, FileAccess, FileAction, FileChange, FileFacts, Observation, Stamp,
+    CredentialRef, FileAccess, FileAction, FileChange, FileFacts, Observation, TaskInfo,
 };
 
 impl Pipeline {
     /// What is new in a file, and what left it.
-    pub(super) fn told(&mut self, mut told: Told) {
-        let at = self.writer(told.writer, told.boot_ns);
-        self.as_written(told.writer, &mut told.facts);
+    pub(super) fn report_diff(&mut self, mut diff: ContentDiff) {
+        let at = self.writer(diff.writer, diff.boot_ns);
+        self.as_written(diff.writer, &mut diff.facts);
         let live = &self.inventory.live;
-        told.removed
-            .retain(|c| !live.holds(&told.key, &c.fingerprint));
-        if !told.created.is_empty() {
+        diff.removed
+            .retain(|c| !live.holds(&diff.key, &c.fingerprint));
+        if !diff.created.is_empty() {
             self.step(&Observation::Created {
                 at: at.clone(),
-                boot_ns: told.boot_ns,
-                file: told.facts.clone(),
-                credentials: told.created,
+                boot_ns: diff.boot_ns,
+                file: diff.facts.clone(),
+                credentials: diff.created,
             });
         }
-        for (credential, previous) in told.rotated {
+        for (credential, previous) in diff.rotated {
             let change = FileChange {
                 previous,
                 ..FileChange::new(FileAction::Rotated)
             };
             self.changed(
-                (at.clone(), told.boot_ns),
-                &told.facts,
+                (at.clone(), diff.boot_ns),
+                &diff.facts,
                 change,
                 vec![credential],
             );
         }
         let change = FileChange::new(FileAction::Removed);
-        self.changed((at, told.boot_ns), &told.facts, change, told.removed);
+        self.changed((at, diff.boot_ns), &diff.facts, change, diff.removed);
     }
 
     /// What happened to a file that holds these, or held them when it went; some of them were told to have taken another's
@@ -48,7 +48,7 @@ impl Pipeline {
         life: &Life,
         now: &FileFacts,
         mut held: Vec<CredentialRef>,
-        told: &[CredentialRef],
+        reported: &[CredentialRef],
     ) {
         let min = min_confidence(self.digest.files.is_named(&now.path));
         held.retain(|c| c.confidence >= min);
@@ -58,11 +58,11 @@ impl Pipeline {
             let before = FileAccess::of(&life.before);
             if act.action == FileAction::Replaced && before == FileAccess::of(now) {
                 let waits = |c: &CredentialRef| {
-                    self.inventory.unattributed.iter().any(|(_, told)| {
-                        told.facts.path == now.path && told.rotated.iter().any(|(r, _)| r == c)
+                    self.inventory.unattributed.iter().any(|(_, diff)| {
+                        diff.facts.path == now.path && diff.rotated.iter().any(|(r, _)| r == c)
                     })
                 };
-                about.retain(|c| !told.contains(c) && !waits(c));
+                about.retain(|c| !reported.contains(c) && !waits(c));
             }
             let inside = self.digest.path_inside(life.writer, &act.new_path);
             let change = FileChange {
@@ -90,7 +90,7 @@ impl Pipeline {
 
     fn changed(
         &mut self,
-        (at, boot_ns): (Option<Stamp>, u64),
+        (at, boot_ns): (Option<TaskInfo>, u64),
         file: &FileFacts,
         change: FileChange,
         credentials: Vec<CredentialRef>,

@@ -13,7 +13,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-/// Executables that wait to be hashed; more are met again.
+/// Executables that wait to be hashed; more are seen again.
 const QUEUE: usize = 64;
 /// Executables whose content is known. When there are more all are forgotten and hashed again.
 const KNOWN: usize = 4096;

@@ -5,10 +5,10 @@ use crate::engine::coverage;
 use keytrail_abi::{ProcessAttach, records::method};
 use keytrail_host::{clock::boot_ns, procfs};
 use keytrail_ingest::start_of;
-use keytrail_model::{Observation, Pid, Stamp, TICK_NS, Taken, TakenSeen};
+use keytrail_model::{Observation, Pid, TICK_NS, Taken, TakenSeen, TaskInfo};
 use keytrail_sensor::{Identity, ProcessRead};
 
-/// What told of reads in /proc. It has no time of its own: a read was before it was told.
+/// What reported reads in /proc. It has no time of its own: a read was before it was reported.
 const FANOTIFY: &str = "fanotify";
 
 /// What waits for what is not known of its victim yet.
@@ -49,16 +49,16 @@ impl Taking {
     }
 
     /// A system call; `None` when it cannot have brought anything, or is of the caller itself.
-    pub fn of_call(line: &mut Pipeline, attach: &ProcessAttach, hook: &str) -> Option<Self> {
+    pub fn of_call(pipeline: &mut Pipeline, attach: &ProcessAttach, hook: &str) -> Option<Self> {
         let header = &attach.header;
         let what = match attach.method {
             method::VM_READ => Taken::VmRead,
             method::TRACE => Taken::Traced,
             _ => Taken::Descriptor,
         };
-        let Some(victim) = victim(line, attach) else {
+        let Some(victim) = victim(pipeline, attach) else {
             if attach.proven == 1 {
-                line.gap(coverage::victim_unknown(header.boot_ns));
+                pipeline.gap(coverage::victim_unknown(header.boot_ns));
             }
             return None;
         };
@@ -68,9 +68,9 @@ impl Taking {
         // The kernel asks for the same user or the capability (and for more, which only ever makes it refuse). Who is
         // traced was let be traced.
         let same_user = || {
-            let known = line.core.processes().latest(victim);
+            let known = pipeline.core.processes().latest(victim);
             known
-                .and_then(|pid| line.core.processes().get(pid))
+                .and_then(|pid| pipeline.core.processes().get(pid))
                 .is_none_or(|p| p.uid == header.uid)
         };
         if what != Taken::Traced && attach.capable == 0 && !same_user() {
@@ -97,9 +97,10 @@ impl Taking {
 }
 
 /// The process a call names, by the host's number. A thread stands for its process.
-fn victim(line: &Pipeline, attach: &ProcessAttach) -> Option<u32> {
+fn victim(pipeline: &Pipeline, attach: &ProcessAttach) -> Option<u32> {
     let of_host = |number: u32| {
-        procfs::tgid_of(number).or_else(|| line.core.processes().latest(number).map(|pid| pid.tgid))
+        procfs::tgid_of(number)
+            .or_else(|| pipeline.core.processes().latest(number).map(|pid| pid.tgid))
     };
     if attach.victim != 0 {
         return of_host(attach.victim);
@@ -107,7 +108,8 @@ fn victim(line: &Pipeline, attach: &ProcessAttach) -> Option<u32> {
     if attach.level == 0 {
         return of_host(attach.number);
     }
-    line.core
+    pipeline
+        .core
         .processes()
         .live()
         .filter(|p| p.ns_tgid == attach.number)
@@ -117,7 +119,7 @@ fn victim(line: &Pipeline, attach: &ProcessAttach) -> Option<u32> {
 }
 
 impl Pipeline {
-    /// Something taken out of a process. Only what was taken out of holders is told.
+    /// Something taken out of a process. Only what was taken out of holders is reported.
     pub fn taking(&mut self, taking: Taking) {
         let Some(victim) = self.process(taking.victim, start_of(taking.victim)) else {
             return;
@@ -161,7 +163,7 @@ impl Pipeline {
         self.ensure_known(reader);
         let known = self.core.processes().get(reader);
         let who = taking.identity.unwrap_or_default();
-        let at = Stamp {
+        let at = TaskInfo {
             boot_ns: taking.boot_ns,
             pid: reader,
             tid: reader.tgid,

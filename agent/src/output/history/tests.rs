@@ -237,10 +237,13 @@ fn findings_of_one_act_are_one_row() {
         let csv = findings(&all, wide).csv();
         csv.lines().skip(1).map(str::to_owned).collect()
     };
-    let told = lines(false);
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("high,key-sent,"), "{told:?}");
-    assert!(told[0].contains("kt1:aa +1"), "{told:?}");
-    assert!(told[0].ends_with("\"uploaded, duplicated\""), "{told:?}");
+    let reported = lines(false);
+    assert_eq!(reported.len(), 2, "{reported:?}");
+    assert!(reported[0].contains("high,key-sent,"), "{reported:?}");
+    assert!(reported[0].contains("kt1:aa +1"), "{reported:?}");
+    assert!(
+        reported[0].ends_with("\"uploaded, duplicated\""),
+        "{reported:?}"
+    );
     assert_eq!(lines(true).len(), all.len());
 }

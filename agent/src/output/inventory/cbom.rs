@@ -3,7 +3,7 @@
 //! the component's `id`.
 
 use keytrail_inventory::clock::rfc3339;
-use keytrail_inventory::model::{Area, Entry, Place};
+use keytrail_inventory::model::{Area, Entry, Location};
 use keytrail_inventory::run::Document;
 use keytrail_inventory::walk::Report;
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -113,7 +113,7 @@ fn component(entry: &Entry, now: i64) -> Value {
     if let Some(expires) = c.expires {
         material["expirationDate"] = rfc3339(expires).into();
         if expires <= now {
-            // Of SP 800-57: its time is over, and it is there to be looked into.
+            // Of SP 800-57: its time is over, and it is there to be inspected.
             material["state"] = "deactivated".into();
         }
     }
@@ -172,17 +172,17 @@ fn material(entry: &Entry) -> &'static str {
     }
 }
 
-fn occurrence(place: &Place) -> Value {
+fn occurrence(place: &Location) -> Value {
     let (location, mut more) = match place {
-        Place::File(f) => (f.path.clone(), format!("mode {:04o}", f.mode)),
-        Place::Process(p) => {
+        Location::File(f) => (f.path.clone(), format!("mode {:04o}", f.mode)),
+        Location::Process(p) => {
             let area = match p.area {
                 Area::Env => "environment",
                 Area::Argv => "argument",
             };
             (p.exe.clone(), format!("{area} {}", p.name))
         }
-        Place::Socket(s) => (s.path.clone(), "socket".to_owned()),
+        Location::Socket(s) => (s.path.clone(), "socket".to_owned()),
     };
     if !place.container().is_empty() {
         let _ = write!(more, ", in container {}", place.container());

@@ -2,7 +2,7 @@
 
 use keytrail_inventory::clock::rfc3339;
 use keytrail_inventory::diff::Change;
-use keytrail_inventory::model::{Entry, Place};
+use keytrail_inventory::model::{Entry, Location};
 use keytrail_inventory::run::Document;
 use keytrail_inventory::state::Run;
 use keytrail_inventory::walk::Report;
@@ -146,16 +146,16 @@ fn entry(entry: &Entry, now: i64) -> Value {
     })
 }
 
-fn place(place: &Place) -> Value {
+fn place(place: &Location) -> Value {
     // Types that serde made cannot fail to become JSON.
     let mut value = serde_json::to_value(place).unwrap_or_default();
     match place {
-        Place::File(f) => {
+        Location::File(f) => {
             value["modified"] = json!(rfc3339(f.modified));
             value["mode"] = json!(format!("{:04o}", f.mode));
         }
-        Place::Socket(s) => value["mode"] = json!(format!("{:04o}", s.mode)),
-        Place::Process(_) => {}
+        Location::Socket(s) => value["mode"] = json!(format!("{:04o}", s.mode)),
+        Location::Process(_) => {}
     }
     value
 }

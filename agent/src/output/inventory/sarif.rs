@@ -3,7 +3,7 @@
 
 use super::super::sarif::{self, Notice, uri};
 use keytrail_inventory::clock::rfc3339;
-use keytrail_inventory::model::{Area, Class, Entry, FilePlace, Place};
+use keytrail_inventory::model::{Area, Class, Entry, FileLocation, Location};
 use keytrail_inventory::names::unescape;
 use keytrail_inventory::run::Document;
 use keytrail_inventory::walk::Report;
@@ -80,7 +80,7 @@ fn notices(document: &Document, report: &Report) -> Vec<Notice> {
 fn bases(shown: &[&Entry]) -> Map<String, Value> {
     let mut all = BTreeMap::new();
     for place in shown.iter().flat_map(|e| &e.places) {
-        if let Place::File(file) = place
+        if let Location::File(file) = place
             && !file.container.is_empty()
         {
             all.insert(base(file), file.container.clone());
@@ -94,7 +94,7 @@ fn bases(shown: &[&Entry]) -> Map<String, Value> {
         .collect()
 }
 
-fn base(file: &FilePlace) -> String {
+fn base(file: &FileLocation) -> String {
     format!("CONTAINER_{}", file.container)
 }
 
@@ -150,9 +150,9 @@ fn message(entry: &Entry) -> String {
     text
 }
 
-fn location(place: &Place) -> Value {
+fn location(place: &Location) -> Value {
     match place {
-        Place::File(file) => {
+        Location::File(file) => {
             let path = unescape(&file.path);
             let artifact = if file.container.is_empty() {
                 json!({"uri": format!("file://{}", uri(&path))})
@@ -162,7 +162,7 @@ fn location(place: &Place) -> Value {
             };
             json!({"physicalLocation": {"artifactLocation": artifact}})
         }
-        Place::Process(process) => {
+        Location::Process(process) => {
             let area = match process.area {
                 Area::Env => "environment",
                 Area::Argv => "arguments",
@@ -170,7 +170,7 @@ fn location(place: &Place) -> Value {
             let name = format!("{}:{area}:{}", process.exe, process.name);
             json!({"logicalLocations": [{"name": process.name, "fullyQualifiedName": name, "kind": "process"}]})
         }
-        Place::Socket(socket) => {
+        Location::Socket(socket) => {
             let name = format!("socket:{}", socket.path);
             json!({"logicalLocations": [{"name": socket.path, "fullyQualifiedName": name, "kind": "socket"}]})
         }

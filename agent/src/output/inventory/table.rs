@@ -4,7 +4,7 @@ use super::columns::{Column, fitted};
 use crate::output::{Colour, Cut, Style, Table, escape, fit};
 use keytrail_inventory::clock::span;
 use keytrail_inventory::diff::Change;
-use keytrail_inventory::model::{Area, Class, Entry, Place};
+use keytrail_inventory::model::{Area, Class, Entry, Location};
 use keytrail_inventory::run::Document;
 use keytrail_inventory::state::Run;
 use keytrail_inventory::walk::Report;
@@ -208,7 +208,7 @@ fn owner(entry: &Entry) -> String {
     };
     for place in &entry.places {
         match place {
-            Place::File(f) => {
+            Location::File(f) => {
                 offer(5, f.pod.clone());
                 offer(4, f.container.chars().take(12).collect());
                 offer(4, f.unit.clone());
@@ -226,7 +226,7 @@ fn owner(entry: &Entry) -> String {
                     },
                 );
             }
-            Place::Process(p) => {
+            Location::Process(p) => {
                 offer(5, p.pod.clone());
                 offer(4, p.container.chars().take(12).collect());
                 offer(3, p.unit.clone());
@@ -239,7 +239,7 @@ fn owner(entry: &Entry) -> String {
                     },
                 );
             }
-            Place::Socket(s) => offer(
+            Location::Socket(s) => offer(
                 1,
                 if s.user.is_empty() {
                     format!("uid {}", s.uid)
@@ -253,14 +253,14 @@ fn owner(entry: &Entry) -> String {
 }
 
 fn places(entry: &Entry) -> String {
-    let text = |place: &Place| match place {
-        Place::File(f) if f.container.is_empty() => f.path.clone(),
-        Place::File(f) => format!(
+    let text = |place: &Location| match place {
+        Location::File(f) if f.container.is_empty() => f.path.clone(),
+        Location::File(f) => format!(
             "{}:{}",
             f.container.chars().take(12).collect::<String>(),
             f.path
         ),
-        Place::Process(p) => {
+        Location::Process(p) => {
             let pid = p.pids.first().copied().unwrap_or_default();
             let area = if p.area == Area::Env { "env" } else { "argv" };
             format!(
@@ -269,7 +269,7 @@ fn places(entry: &Entry) -> String {
                 p.exe.rsplit('/').next().unwrap_or(&p.exe)
             )
         }
-        Place::Socket(s) => s.path.clone(),
+        Location::Socket(s) => s.path.clone(),
     };
     let mut out = entry.places.first().map(text).unwrap_or_default();
     if entry.place_count() > 1 {

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Nodes of each kind that are drawn: a page with more shows nothing.
 const MOST_NODES: usize = 200;
 /// Things of a kind that are told apart.
-const MOST_TOLD_APART: usize = 100_000;
+const MOST_REPORTED_APART: usize = 100_000;
 
 type Edge = (String, String, i32, &'static str);
 
@@ -35,7 +35,7 @@ pub struct Collector {
 }
 
 fn insert<T: Ord>(set: &mut BTreeSet<T>, value: T) {
-    if set.len() < MOST_TOLD_APART {
+    if set.len() < MOST_REPORTED_APART {
         set.insert(value);
     }
 }

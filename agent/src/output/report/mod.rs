@@ -51,7 +51,7 @@ pub struct Found {
     pub count: u64,
     /// Epoch and number of its act.
     pub act: (u64, u64),
-    /// Which others tell of the same act, by their rules.
+    /// Which others report the same act, by their rules.
     pub also: String,
 }
 

@@ -95,7 +95,7 @@ fn finding(out: &mut String, found: &Found) {
         ("Seen", &found.seen),
         ("Usual", &found.expected),
         ("What to do", &found.remedy),
-        ("The same act is told by", &found.also),
+        ("The same act is reported by", &found.also),
     ] {
         if !text.is_empty() {
             let _ = write!(out, "<p><b>{name}:</b> {}</p>", html_text(text));

@@ -158,7 +158,7 @@ fn memory_is_bounded() {
         summary
             .credentials
             .iter()
-            .all(|m| m.sources.len() <= MAX_PLACES)
+            .all(|m| m.sources.len() <= MAX_LOCATIONS)
     );
     assert_eq!(summary.beyond, 5);
     assert_eq!(summary.events(), MAX_CREDENTIALS as u64 + 1005);
@@ -174,7 +174,7 @@ fn an_empty_trace_with_gaps_does_not_claim_that_there_was_nothing() {
         survivors: 0,
     };
     let text = summary.trace(&end, &GetStatusResponse::default(), &Style::PLAIN);
-    assert!(text.contains("No credential was met.\n"), "{text}");
+    assert!(text.contains("No credential was seen.\n"), "{text}");
     let gap = Gap {
         reason: GapReason::RecordsLost.number(),
         detail: "ring full".into(),
@@ -188,7 +188,7 @@ fn an_empty_trace_with_gaps_does_not_claim_that_there_was_nothing() {
     });
     let text = summary.trace(&end, &GetStatusResponse::default(), &Style::PLAIN);
     assert!(
-        text.contains("No credential was met where keytrail could see."),
+        text.contains("No credential was seen where keytrail could see."),
         "{text}"
     );
     assert!(text.contains("not seen: records_lost: ring full"), "{text}");

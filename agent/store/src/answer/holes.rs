@@ -72,20 +72,20 @@ struct Effect {
     lasting: bool,
     /// It can only hide what a process that has the credential does.
     of_holders: bool,
-    /// Told so much later than it began, and over so much later, nanoseconds.
+    /// Reported so much later than it began, and over so much later, nanoseconds.
     margin_ns: i64,
 }
 
 const ALL: &[Act] = &[Act::Read, Act::Held, Act::Sent];
 const READ: &[Act] = &[Act::Read];
 const SENT: &[Act] = &[Act::Sent];
-/// What is read without being seen can be sent without being looked into; the same for what is held.
+/// What is read without being seen can be sent without being inspected; the same for what is held.
 const READ_AND_SENT: &[Act] = &[Act::Read, Act::Sent];
 const HELD_AND_SENT: &[Act] = &[Act::Held, Act::Sent];
 const SECOND_NS: i64 = 1_000_000_000;
 
-/// Losses are told at most once in ten seconds; a process whose record was lost is looked at within ten.
-const TOLD_NS: i64 = 15 * SECOND_NS;
+/// Losses are reported at most once in ten seconds; a process whose record was lost is inspected within ten.
+const REPORTED_NS: i64 = 15 * SECOND_NS;
 
 impl Effect {
     const NONE: Effect = Effect::new(&[]);
@@ -96,7 +96,7 @@ impl Effect {
             acts,
             lasting: false,
             of_holders: false,
-            margin_ns: TOLD_NS,
+            margin_ns: REPORTED_NS,
         }
     }
 
@@ -113,7 +113,7 @@ impl Effect {
     /// What is not known here hides everything: a new reason must not make an answer bolder.
     fn of(reason: &str, signal: &str) -> Effect {
         match reason {
-            // Told by the runs, or of one client only; files that are written are looked at when they are read; uses that
+            // Reported by the runs, or of one client only; files that are written are inspected when they are read; uses that
             // were learned from are remembered by themselves.
             "agent_down" | "client_too_slow" | "sink_behind" | "replay_limited"
             | "names_unavailable" | "files_skipped" | "writes_unseen" | "agent_replaced"
@@ -123,7 +123,7 @@ impl Effect {
                 "exit" | "file_open" | "file_write" => Effect::NONE,
                 // The kernel side has made the reader a holder by itself.
                 "file_read" => Effect::new(READ),
-                // Nobody has looked into the file, or knows the reader: what it sends is not captured.
+                // Nobody has inspected the file, or knows the reader: what it sends is not captured.
                 // What was given is not looked for in what is sent.
                 "file_new" | "fanotify" | "answer" => Effect::new(READ_AND_SENT).lasting(),
                 "process_read" | "process_attach" => Effect::new(READ_AND_SENT),
@@ -134,7 +134,7 @@ impl Effect {
                 }
                 _ => Effect::new(ALL),
             },
-            // What memory holds when it is looked at may not be what the program put there, or will send. That nobody can
+            // What memory holds when it is inspected may not be what the program put there, or will send. That nobody can
             // tell whether such a program is there (it has a signal then) speaks against no answer.
             "foreign_bpf" if signal.is_empty() => Effect::new(HELD_AND_SENT).lasting(),
             "foreign_bpf" => Effect::NONE,
@@ -162,7 +162,7 @@ impl Effect {
             "payload_truncated" | "tls_write_unsent" | "budget_used" => {
                 Effect::new(SENT).of_holders()
             }
-            // Records at the end of a run that nobody looked at.
+            // Records at the end of a run that nobody inspected.
             "records_left" => Effect::EVERYTHING,
             "backfill" => Effect::new(SENT).lasting(),
             "table_full" => match signal {
@@ -204,7 +204,7 @@ pub fn holes(
         });
     }
     without_agent((from_ns.max(since), to_ns), runs, &mut holes);
-    untold((from_ns, to_ns), about, &mut holes);
+    unreported((from_ns, to_ns), about, &mut holes);
     let found: Vec<(Hole, bool)> = gaps
         .iter()
         .filter_map(|gap| hole(gap, runs, about))
@@ -235,7 +235,7 @@ fn hole(gap: &GapRow, runs: &[RunSpan], about: &Background) -> Option<(Hole, boo
         return None;
     }
     let run = runs.iter().find(|run| run.epoch == gap.epoch);
-    // Processes that ran before the agent cannot have met before what was made after.
+    // Processes that ran before the agent cannot have obtained before what was made after.
     if gap.reason == "backfill"
         && run.is_some_and(|run| about.created_ns.is_some_and(|at| at >= run.started_ns))
     {
@@ -264,7 +264,7 @@ fn hole(gap: &GapRow, runs: &[RunSpan], about: &Background) -> Option<(Hole, boo
 }
 
 /// What an agent sees and does not tell one by one.
-fn untold((from_ns, to_ns): (i64, i64), about: &Background, holes: &mut Vec<Hole>) {
+fn unreported((from_ns, to_ns): (i64, i64), about: &Background, holes: &mut Vec<Hole>) {
     let mut push = |act: Act, reason: &str, detail: &str| {
         holes.push(Hole {
             from_ns,

@@ -125,7 +125,7 @@ impl Question {
                 if act == Act::Sent {
                     format!("{who} had it and sent something in which it was not seen")
                 } else {
-                    format!("{who} looked into a process that had it")
+                    format!("{who} inspected a process that had it")
                 },
             );
         }
@@ -188,7 +188,7 @@ pub fn by_fits(by: &str, executable: &str, script: &str) -> Option<bool> {
     Some(is(executable) || (!script.is_empty() && is(script)))
 }
 
-/// Whether a destination is the one asked for; `None` when that cannot be told.
+/// Whether a destination is the one asked for; `None` when that cannot be determined.
 #[must_use]
 pub fn to_fits(host: &str, destination: Option<&(String, String)>) -> Option<bool> {
     if host.is_empty() {

@@ -133,6 +133,7 @@ fn programs_and_hosts() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn gaps_hide_what_they_can_and_no_more() {
     let whole = [run(1, 0, 1000)];
     let ask = |act: Act, gap: GapRow, from: i64, had: bool| {
@@ -320,7 +321,7 @@ fn what_is_forgotten_is_not_denied() {
 }
 
 #[test]
-fn what_is_not_told_one_by_one_is_not_denied() {
+fn what_is_not_reported_one_by_one_is_not_denied() {
     let whole = [run(1, 0, 1000)];
     let q = question(100, 200);
     let ask = |had: bool, held: bool| {

@@ -20,7 +20,7 @@ pub(crate) const HOUR_NS: i64 = 3_600_000_000_000;
 /// Gaps of one kind that follow each other this closely are one.
 const TOGETHER_NS: i64 = 60_000_000_000;
 
-/// A credential that lies somewhere, as a look at a file found it.
+/// A credential that lies somewhere, as an inspection of a file found it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlaceSeen {
     pub credential: CredentialFacts,
@@ -83,7 +83,7 @@ pub(crate) fn remember(db: &Connection, cache: &mut Cache, facts: &Facts, now: i
     }
 }
 
-/// A credential is met: it gets a number, or keeps it.
+/// A credential is seen: it gets a number, or keeps it.
 fn meet(
     db: &Connection,
     c: &CredentialFacts,
@@ -221,7 +221,7 @@ fn place(
     put(db, cache, id, &seen)
 }
 
-/// Takes in what a look at a file found: also what nobody has used.
+/// Takes in what an inspection of a file found: also what nobody has used.
 pub(crate) fn place_seen(db: &Connection, cache: &mut Cache, seen: &PlaceSeen) -> Result<()> {
     let id = meet(db, &seen.credential, seen.time_ns, ("", 0))?;
     put(db, cache, id, seen)
@@ -287,7 +287,7 @@ fn rotated(db: &Connection, id: i64, time_ns: i64, previous: &str) -> Result<()>
     .map(drop)
 }
 
-/// Notes that something could not be seen. What concerns one client only, or is told by the runs themselves, is left out.
+/// Notes that something could not be seen. What concerns one client only, or is reported by the runs themselves, is left out.
 pub(crate) fn note_gap(
     db: &Connection,
     epoch: u64,

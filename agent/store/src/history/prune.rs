@@ -27,7 +27,7 @@ pub(crate) fn prune(db: &Connection, retention: Retention, now: u64) -> Result<(
     )?;
     let old = now.saturating_sub(u64::from(retention.history_days) * DAY_NS) as i64;
     forget_uses(db, old.div_euclid(HOUR_NS))?;
-    // What was told once at the start of a run holds until its end: those of runs that reach until now stay.
+    // What was reported once at the start of a run holds until its end: those of runs that reach until now stay.
     db.execute(
         "DELETE FROM gaps WHERE to_ns < ?1 AND epoch NOT IN
              (SELECT epoch FROM runs WHERE alive_wall_ns >= ?1 OR epoch = (SELECT max(epoch) FROM runs))",

@@ -64,7 +64,7 @@ impl Reader {
             let found = fingerprints(db, &named(db, name)?)?;
             if found.is_empty() {
                 return Err(Fail::Read(ReadError::NotFound(format!(
-                    "no credential {name:?} was met here"
+                    "no credential {name:?} was seen here"
                 ))));
             }
             Ok(found)

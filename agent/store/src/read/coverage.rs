@@ -8,7 +8,7 @@ use keytrail_proto::v1::{
 use rusqlite::{Connection, params};
 use std::collections::BTreeSet;
 
-/// Gaps that one question looks at. They are summed up when they are written, so that there are not more in practice;
+/// Gaps that one question inspects. They are summed up when they are written, so that there are not more in practice;
 /// when there are, the last one stands for all that were left out.
 const MOST_GAPS: usize = 20_000;
 /// Intervals of one answer.
@@ -89,7 +89,7 @@ pub(super) fn gaps(db: &Connection, from: i64, to: i64) -> Answer<Vec<GapRow>> {
     {
         // A reason nobody knows hides everything.
         last.reason = "too_many_gaps".into();
-        last.detail = "there are more gaps than one question looks at".into();
+        last.detail = "there are more gaps than one question inspects".into();
         last.to_ns = i64::MAX;
     }
     Ok(gaps)

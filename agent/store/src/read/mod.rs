@@ -14,7 +14,6 @@ pub use resume::Resumed;
 
 use pbjson_types::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,28 +28,20 @@ const FINGERPRINT: &str = "kt1:";
 const FINGERPRINT_MIN: usize = 8;
 
 /// Why a question was not answered.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum ReadError {
     /// It makes no sense: a sentence for who asked.
+    #[error("{0}")]
     Bad(String),
     /// There is no such credential.
+    #[error("{0}")]
     NotFound(String),
+    #[error("{path}: {source}")]
     Database {
         path: PathBuf,
         source: rusqlite::Error,
     },
 }
-
-impl fmt::Display for ReadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ReadError::Bad(sentence) | ReadError::NotFound(sentence) => f.write_str(sentence),
-            ReadError::Database { path, source } => write!(f, "{}: {source}", path.display()),
-        }
-    }
-}
-
-impl std::error::Error for ReadError {}
 
 /// Inside, SQLite's errors do without the path.
 enum Fail {

@@ -28,7 +28,7 @@ impl Reader {
                 [id] => *id,
                 [] => {
                     return Err(Fail::Read(ReadError::NotFound(format!(
-                        "no credential {:?} was met here: it is named by its fingerprint (8 digits) or identifier",
+                        "no credential {:?} was seen here: it is named by its fingerprint (8 digits) or identifier",
                         ask.credential
                     ))));
                 }

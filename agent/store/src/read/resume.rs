@@ -20,9 +20,9 @@ pub struct Resumed {
     pub gap: Option<Gap>,
     /// There may be more after the last.
     pub more: bool,
-    /// Epoch and number of the last event that was written: everything up to it was looked at.
+    /// Epoch and number of the last event that was written: everything up to it was inspected.
     pub written: (u64, u64),
-    /// Epoch and number of the last event that was looked at, whether it could be read or not.
+    /// Epoch and number of the last event that was inspected, whether it could be read or not.
     pub upto: (u64, u64),
 }
 

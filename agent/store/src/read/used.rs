@@ -13,10 +13,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 /// Uses and intervals of one answer.
 const MOST: usize = 1000;
-/// What is sent again and again is told together, after ten seconds at most and for ten seconds at most (`Event.repeats`): for so
+/// What is sent again and again is reported together, after ten seconds at most and for ten seconds at most (`Event.repeats`): for so
 /// long nobody can say that it was not.
 const TOGETHER_NS: i64 = 21_000_000_000;
-/// Single events that are looked at to find out whether one lies in an interval.
+/// Single events that are inspected to find out whether one lies in an interval.
 const MOST_EVENTS: i64 = 20_000;
 
 impl Reader {
@@ -64,7 +64,7 @@ impl Reader {
                 found.push(nameless(&question));
             }
             if from > now.saturating_sub(TOGETHER_NS) {
-                found.push(untold(&question));
+                found.push(unreported(&question));
             }
             let judgement = judge(&question, &spans, &found);
             response(db, &question, &ids, judgement, &uses)
@@ -77,26 +77,26 @@ fn is_fingerprint(text: &str) -> bool {
     without_prefix(text).is_some() && fingerprint_digits(text).is_some()
 }
 
-/// A public name that was never met: what was met without one may be it.
+/// A public name that was never seen: what was seen without one may be it.
 fn nameless(question: &Question) -> Hole {
     Hole {
         from_ns: question.from_ns,
         to_ns: question.to_ns,
         acts: Act::ALL.into(),
         reason: "identifier_unknown".into(),
-        detail: "no credential with this identifier was met; one whose identifier is not known may be it".into(),
+        detail: "no credential with this identifier was seen; one whose identifier is not known may be it".into(),
         remedy: "ask for its fingerprint, or with --secret-stdin".into(),
         ..Hole::default()
     }
 }
 
-/// The last seconds: sends like others before may have been counted, and not told yet.
-fn untold(question: &Question) -> Hole {
+/// The last seconds: sends like others before may have been counted, and not reported yet.
+fn unreported(question: &Question) -> Hole {
     Hole {
         from_ns: question.from_ns,
         to_ns: question.to_ns,
         acts: vec![Act::Sent],
-        reason: "told_together".into(),
+        reason: "reported_together".into(),
         detail: "what is sent again and again is reported together, up to twenty seconds later"
             .into(),
         remedy: "ask again in half a minute".into(),
@@ -206,7 +206,7 @@ fn resolve(
                 let first = facts.repeats > 0 && asked.contains(&facts.first_ns);
                 first || asked.contains(&facts.time_ns)
             };
-            // Of many that are told together only the first and the last have a time.
+            // Of many that are reported together only the first and the last have a time.
             let may_be = |facts: &Facts| {
                 facts.repeats > 2
                     && facts.first_ns < question.from_ns

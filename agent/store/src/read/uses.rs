@@ -227,7 +227,7 @@ impl Reader {
                 ),
             ] {
                 if let (not, Some(ids)) = ids {
-                    // Many of them are met soon when hours are gone through; few are found by their own index.
+                    // Many of them are seen soon when hours are gone through; few are found by their own index.
                     let scan = if not || ids.len() > FEW { "+" } else { "" };
                     let not = if not { "NOT " } else { "" };
                     conditions.push(format!(

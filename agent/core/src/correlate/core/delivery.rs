@@ -1,13 +1,13 @@
 //! A credential's way into a container is the work of its runtime, and no use.
 //!
 //! A runtime writes and reads the configuration of a container, with the container's environment in it, and starts a
-//! process that has it. What such a program reads is told when it is known what came of it: nothing, if a process it
+//! process that has it. What such a program reads is reported when it is known what came of it: nothing, if a process it
 //! started (by forks and execs that were seen) has the very credential in its environment, in the cgroup that bears the
 //! name the configuration's directory has, or the runtime was given; that exposure says who brought it. Otherwise it is
 //! a read like any other. No name of a program counts.
 
 use super::Core;
-use super::send::Passage;
+use super::send::Outbound;
 use crate::process::{Holding, HoldingPlace, Proc};
 use keytrail_model::event::{Delivery, PathStep};
 use keytrail_model::{Event, EventKind, FileFacts, PeerSeen, Pid};
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const READ_NS: u64 = 5_000_000_000;
 /// So long it is waited for a reader of a configuration that was written.
 const WRITTEN_NS: u64 = 2_000_000_000;
-/// What may wait of one credential, and of all; beyond it, it is told at once.
+/// What may wait of one credential, and of all; beyond it, it is reported at once.
 const MAX_OF_ONE: usize = 32;
 const MAX_WAITING: usize = 1_024;
 /// Configurations remembered; a forgotten one costs an event of its end.
@@ -147,7 +147,7 @@ impl Deliveries {
 
 impl Core {
     /// Tells of a read, unless it may be one of a runtime.
-    pub(super) fn tell_read(&mut self, e: Event, file: &FileFacts, who: Pid) {
+    pub(super) fn report_read(&mut self, e: Event, file: &FileFacts, who: Pid) {
         let names = self.table.get(who).and_then(|proc| named(proc, file));
         let (Some(names), Some(credential)) = (names, e.credential.clone()) else {
             self.emit(e);
@@ -172,7 +172,7 @@ impl Core {
     }
 
     /// Tells of a new file, unless it may be a container's configuration.
-    pub(super) fn tell_created(&mut self, e: Event, file: &FileFacts, who: Option<Pid>) {
+    pub(super) fn report_created(&mut self, e: Event, file: &FileFacts, who: Option<Pid>) {
         let credential = e.credential.clone();
         let Some(credential) = credential.filter(|_| file.path.ends_with("/config.json")) else {
             self.emit(e);
@@ -205,7 +205,7 @@ impl Core {
     }
 
     /// Tells that a credential was written to a file, unless that may be a container's configuration.
-    pub(super) fn tell_written(&mut self, e: Event, file: FileKey, who: Pid) {
+    pub(super) fn report_written(&mut self, e: Event, file: FileKey, who: Pid) {
         let path = e.destination.as_ref().map_or("", |to| to.path.as_str());
         let facts = FileFacts {
             path: path.to_owned(),
@@ -213,14 +213,14 @@ impl Core {
             inode: file.1,
             ..FileFacts::default()
         };
-        self.tell_created(e, &facts, Some(who));
+        self.report_created(e, &facts, Some(who));
     }
 
     /// Tells that a credential was sent, unless a runtime may have said it to the process it starts: by a pair of sockets
     /// without a name, which relatives alone can have, after it had read the configuration.
-    pub(super) fn tell_sent(&mut self, e: Event, passage: &Passage) {
-        let who = passage.at.pid;
-        let its_own = passage.link.ends.as_ref().is_some_and(|ends| {
+    pub(super) fn report_sent(&mut self, e: Event, outbound: &Outbound) {
+        let who = outbound.at.pid;
+        let its_own = outbound.link.ends.as_ref().is_some_and(|ends| {
             let made_by = ends.peer.as_deref().filter(|peer| peer.start != 0);
             let is_above = |peer: &PeerSeen| {
                 let maker = Pid {
@@ -255,7 +255,7 @@ impl Core {
         }
     }
 
-    /// Whether an open of a configuration is a step of what has been told as a delivery.
+    /// Whether an open of a configuration is a step of what has been reported as a delivery.
     pub(super) fn is_step(&self, who: Pid, file: &FileFacts, fingerprint: &str) -> bool {
         let Some(brought) = self.deliveries.of(file, fingerprint) else {
             return false;
@@ -267,7 +267,7 @@ impl Core {
         })
     }
 
-    /// Whether the end of a configuration is that of a container whose delivery has been told.
+    /// Whether the end of a configuration is that of a container whose delivery has been reported.
     pub(super) fn is_its_end(&self, who: Option<Pid>, file: &FileFacts, fingerprint: &str) -> bool {
         self.deliveries
             .of(file, fingerprint)
@@ -306,7 +306,7 @@ impl Core {
         let path = read
             .and_then(|waiting| waiting.event.source.as_ref())
             .map_or_else(String::new, |source| source.path.clone());
-        let told = self.steps(&line, &taken, &path);
+        let reported = self.steps(&line, &taken, &path);
         self.table.take_holdings(pid, is_from(fingerprint, file));
         for who in line.iter().chain(&steps) {
             self.table.mark_brought(*who, is_from(fingerprint, file));
@@ -321,13 +321,13 @@ impl Core {
         self.deliveries.remember(file, brought);
         Some(Box::new(Delivery {
             container,
-            path: told,
+            path: reported,
         }))
     }
 
     /// Those of a line who wrote or read a configuration, from the outermost on.
     fn steps(&self, line: &[Pid], taken: &[Waiting], path: &str) -> Vec<PathStep> {
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for who in line.iter().rev() {
             let wrote = |w: &&Waiting| w.who == Some(*who) && w.wrote(path);
             let read = |w: &&Waiting| w.who == Some(*who) && !w.names.is_empty();
@@ -336,11 +336,11 @@ impl Core {
                 ("read", taken.iter().find(read)),
             ] {
                 if of.is_some() {
-                    told.push(self.stage(*who, how, path.to_owned()));
+                    reported.push(self.stage(*who, how, path.to_owned()));
                 }
             }
         }
-        told
+        reported
     }
 
     fn is_below(&self, who: Pid, readers: &[Pid]) -> bool {
@@ -393,7 +393,7 @@ fn inside(proc: &Proc, by: &Proc, names: &[String]) -> Option<String> {
     if let Some(name) = names.iter().find(is) {
         return Some(name.clone());
     }
-    // It was gone before its cgroup could be read: the kernel told its pid namespace.
+    // It was gone before its cgroup could be read: the kernel reported its pid namespace.
     let own = |p: &Proc| p.ns_tgid != 0 && p.pid.is_some_and(|pid| p.ns_tgid != pid.tgid);
     let gone = proc.cgroup.is_empty() && own(proc) && !own(by);
     names.first().filter(|_| gone).cloned()

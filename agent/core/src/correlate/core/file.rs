@@ -7,7 +7,7 @@ use crate::process::HoldingPlace;
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
     Access, Bound, Channel, CredentialRef, EventKind, EvidenceGrade, FileAction, FileChange,
-    FileFacts, FileSeen, GapReason, GapSeen, Pid, Signal, Stamp,
+    FileFacts, FileSeen, GapReason, GapSeen, Pid, Signal, TaskInfo,
 };
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ use std::sync::Arc;
 const MAX_PROGRAMS: u32 = 4;
 /// The hook whose records have the time at which they were fetched.
 const UNTIMED: &str = "fanotify";
-/// Credentials of one file that something is told of, one by one.
-const MAX_TOLD_OF_FILE: usize = 32;
-/// Reads of the version of a file that was withdrawn are told for so long: they waited for it to be inspected.
+/// Credentials of one file that something is reported, one by one.
+const MAX_REPORTED_OF_FILE: usize = 32;
+/// Reads of the version of a file that was withdrawn are reported for so long: they waited for it to be inspected.
 const WITHDRAWN_NS: u64 = 2_000_000_000;
 
 impl Core {
     pub(super) fn on_file(&mut self, seen: &FileSeen) {
-        // Of a process that was gone when fanotify told of it nothing but the number is known; taken for another process
+        // Of a process that was gone when fanotify reported it nothing but the number is known; taken for another process
         // it would take the place of the one we know.
         let owned;
         let seen = match self.table.latest(seen.at.pid.tgid) {
@@ -75,10 +75,10 @@ impl Core {
         self.group(first);
     }
 
-    /// An open waits for the read that it leads to, unless that was told already.
+    /// An open waits for the read that it leads to, unless that was reported already.
     fn on_open(&mut self, key: Key, seen: &FileSeen) {
         let exec = self.table.get(seen.at.pid).map_or(0, |p| p.exec);
-        // fanotify knows processes, not programs: an open may be told after the exec that came after it, and after
+        // fanotify knows processes, not programs: an open may be reported after the exec that came after it, and after
         // the read it led to.
         let read = seen.credentials.iter().any(|c| {
             (exec.saturating_sub(MAX_PROGRAMS)..=exec).any(|exec| {
@@ -113,13 +113,13 @@ impl Core {
             });
         }
         e.attack = attack(&[&credential.attack]);
-        self.tell_read(e, &seen.file, seen.at.pid);
+        self.report_read(e, &seen.file, seen.at.pid);
     }
 
-    /// A file came to hold credentials: told of each once.
+    /// A file came to hold credentials: reported for each once.
     pub(super) fn on_created(
         &mut self,
-        at: Option<&Stamp>,
+        at: Option<&TaskInfo>,
         boot_ns: u64,
         file: &FileFacts,
         credentials: &[CredentialRef],
@@ -135,15 +135,15 @@ impl Core {
             e.credential = Some(self.best(credential));
             e.source = Some(event::file_source(file));
             e.attack = attack(&[&credential.attack]);
-            self.tell_created(e, file, at.map(|at| at.pid));
+            self.report_created(e, file, at.map(|at| at.pid));
         }
         self.group(first);
     }
 
-    /// Something happened to a file with credentials: told of each.
+    /// Something happened to a file with credentials: reported for each.
     pub(super) fn on_file_changed(
         &mut self,
-        at: Option<&Stamp>,
+        at: Option<&TaskInfo>,
         boot_ns: u64,
         (file, change): (&FileFacts, &FileChange),
         credentials: &[CredentialRef],
@@ -151,8 +151,8 @@ impl Core {
         let mut named = BTreeSet::new();
         let mut about: Vec<&CredentialRef> = Vec::new();
         about.extend(credentials.iter().filter(|c| named.insert(&c.fingerprint)));
-        let more = about.len().saturating_sub(MAX_TOLD_OF_FILE);
-        about.truncate(MAX_TOLD_OF_FILE);
+        let more = about.len().saturating_sub(MAX_REPORTED_OF_FILE);
+        about.truncate(MAX_REPORTED_OF_FILE);
         let last = about.len().saturating_sub(1);
         let first = self.out.len();
         for (number, credential) in about.into_iter().enumerate() {
@@ -178,7 +178,7 @@ impl Core {
     /// A file that outlives its writer. What `git` checks out is what a repository holds, and told where it is run.
     pub(super) fn on_persistence(
         &mut self,
-        at: Option<&Stamp>,
+        at: Option<&TaskInfo>,
         boot_ns: u64,
         file: &FileFacts,
         technique: &str,
@@ -198,8 +198,8 @@ impl Core {
         self.emit(e);
     }
 
-    /// The earliest that something can have been: fanotify tells no time, but that it was after it was last asked.
-    pub(super) fn earliest(&self, at: &Stamp, hook: &str) -> u64 {
+    /// The earliest that something can have been: fanotify reports no time, but that it was after it was last asked.
+    pub(super) fn earliest(&self, at: &TaskInfo, hook: &str) -> u64 {
         if hook == UNTIMED {
             self.tick_ns.min(at.boot_ns)
         } else {

@@ -1,8 +1,8 @@
 //! What is passed on through files and pairs of sockets: who reads what somebody wrote just after meeting a credential may have
-//! it. The bytes may be anything (packed, encrypted): what is seen in them as it is, is told as that.
+//! it. The bytes may be anything (packed, encrypted): what is seen in them as it is, is reported as that.
 
 use super::Core;
-use super::send::Passage;
+use super::send::Outbound;
 use crate::process::{By, Carried, Holding, HoldingPlace, Passed};
 use keytrail_model::{FileSeen, Pid, PipeId, SendSeen, WriteSeen, WriteTarget};
 
@@ -122,9 +122,9 @@ impl Core {
     /// A secret was seen in what a holder sent over a Unix socket with a name: who is at the other end has it from now on, as
     /// daemons do that keep credentials for others. Of anything else over such a socket nothing follows: every holder talks
     /// to services.
-    pub(super) fn put_into_service(&mut self, passage: &Passage) {
-        let (pid, now_ns) = (passage.at.pid, passage.at.boot_ns);
-        let Some(ends) = passage.link.ends.as_ref().filter(|e| !e.path.is_empty()) else {
+    pub(super) fn put_into_service(&mut self, outbound: &Outbound) {
+        let (pid, now_ns) = (outbound.at.pid, outbound.at.boot_ns);
+        let Some(ends) = outbound.link.ends.as_ref().filter(|e| !e.path.is_empty()) else {
             return;
         };
         let Some(peer) = ends.peer.as_deref().filter(|p| p.start != 0) else {
@@ -141,7 +141,7 @@ impl Core {
             device: PipeId::SOCKET_PAIR,
             inode: ends.sock,
         };
-        for hit in passage.payload.hits.iter().filter(|hit| hit.secret) {
+        for hit in outbound.payload.hits.iter().filter(|hit| hit.secret) {
             let fingerprint = &hit.credential.fingerprint;
             let holding = self.table.get(pid).and_then(|proc| {
                 let mut of = proc.holdings.iter();
@@ -168,7 +168,7 @@ impl Core {
                 path: self.way(pid, holding).into(),
                 via,
                 since_ns: now_ns,
-                told_ns: now_ns,
+                reported_ns: now_ns,
             },
             writer: pid,
             by: by.clone(),
@@ -177,7 +177,7 @@ impl Core {
 
     fn hand_over(&mut self, pid: Pid, mut carried: Carried, (now_ns, from_ns): (u64, u64)) {
         carried.passed.since_ns = from_ns;
-        carried.passed.told_ns = now_ns;
+        carried.passed.reported_ns = now_ns;
         // What it sent before that is not of it.
         carried.holding.from_ns = from_ns;
         if self.give(pid, &carried, true) {
@@ -186,7 +186,7 @@ impl Core {
         }
     }
 
-    /// What a process met so lately that it may be in what it writes to this file or socket.
+    /// What a process obtained so lately that it may be in what it writes to this file or socket.
     fn just_met(&self, pid: Pid, now_ns: u64, (via, by): (PipeId, &By)) -> Vec<Carried> {
         let mut held = Vec::new();
         let is_its_own = |holding: &&Holding| !holding.brings;
@@ -205,8 +205,8 @@ impl Core {
                     holding.met_ns()
                 }
             };
-            let soon = |(since, told): (u64, u64)| {
-                since <= now_ns && now_ns <= told.saturating_add(SOON_NS)
+            let soon = |(since, reported): (u64, u64)| {
+                since <= now_ns && now_ns <= reported.saturating_add(SOON_NS)
             };
             if met_ns.is_some_and(soon) && held.len() < MAX_PUT {
                 held.push(self.carried_on(pid, holding, now_ns, (via, by)));

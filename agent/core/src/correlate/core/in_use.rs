@@ -2,9 +2,10 @@
 //! sent that one to where tokens are given out a while before. The answer was not seen, so this is never more than likely.
 
 use super::Core;
+use super::paths::fits;
 use crate::process::HoldingPlace;
 use keytrail_model::event::Parent;
-use keytrail_model::{CredentialRef, IdentifiedBy, InUseSeen, Payload, Pid, Request, Stamp};
+use keytrail_model::{CredentialRef, IdentifiedBy, InUseSeen, Payload, Pid, Request, TaskInfo};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
@@ -73,7 +74,7 @@ fn fingerprints(of: &[CredentialRef]) -> Vec<&str> {
 
 impl Core {
     /// What a payload asks for a token with.
-    pub(super) fn notes_exchange(&mut self, at: &Stamp, payload: &Payload) {
+    pub(super) fn notes_exchange(&mut self, at: &TaskInfo, payload: &Payload) {
         if payload.hits.is_empty() {
             return;
         }
@@ -167,36 +168,37 @@ fn is_given_out(kind: &str) -> bool {
         && !kind.contains("password")
 }
 
-/// Whether a request is for a token: by its path, as OAuth 2.0 (RFC 6749), OpenID providers, registries, Kubernetes, GitHub,
-/// Vault, Keystone and Conjur have it, or by the name of AWS's security token service.
+const GIVES: &[&str] = &["POST", "PUT"];
+
+/// Where tokens are given out, as OAuth 2.0 (RFC 6749), OpenID providers, registries, Kubernetes, GitHub, Vault, Keystone and
+/// Conjur have it: methods and path.
+const TOKENS: &[(&[&str], &str)] = &[
+    (GIVES, "**/token"),
+    (GIVES, "**/access_token"),
+    (GIVES, "**/access_tokens"),
+    (GIVES, "**/access-token"),
+    (GIVES, "**/oauth"),
+    (GIVES, "**/login"),
+    (GIVES, "**/authenticate"),
+    (GIVES, "**/generateAccessToken"),
+    (GIVES, "**/*:generateAccessToken"),
+    (GIVES, "**/generateIdToken"),
+    (GIVES, "**/*:generateIdToken"),
+    (GIVES, "/v1/auth/**/login/**"),
+    (GIVES, "/v1/auth/token/create"),
+    (GIVES, "**/auth/tokens"),
+    // Registries of containers.
+    (&["GET"], "**/token"),
+];
+
+/// Whether a request is for a token: by its path, or by the name of AWS's security token service.
 fn gives_tokens(request: &Request) -> bool {
+    let (method, host) = (request.method.as_str(), request.host.as_str());
     let path = request.path.trim_end_matches('/');
-    let host = request.host.as_str();
-    let last = path.rsplit('/').next().unwrap_or_default();
-    match request.method.as_str() {
-        "POST" if host.starts_with("sts.") && host.contains(".amazonaws.com") => true,
-        "POST" | "PUT" => {
-            matches!(
-                last,
-                "token"
-                    | "access_token"
-                    | "access_tokens"
-                    | "access-token"
-                    | "oauth"
-                    | "login"
-                    | "authenticate"
-                    | "generateAccessToken"
-                    | "generateIdToken"
-            ) || last.ends_with(":generateAccessToken")
-                || last.ends_with(":generateIdToken")
-                || path.starts_with("/v1/auth/") && path.contains("/login/")
-                || path == "/v1/auth/token/create"
-                || path.ends_with("/auth/tokens")
-        }
-        // Registries of containers.
-        "GET" => last == "token",
-        _ => false,
-    }
+    method == "POST" && host.starts_with("sts.") && host.contains(".amazonaws.com")
+        || TOKENS
+            .iter()
+            .any(|(methods, at)| methods.contains(&method) && fits(at, path).is_some())
 }
 
 #[cfg(test)]

@@ -7,15 +7,15 @@ use crate::process::{Holding, HoldingPlace, Proc};
 use keytrail_model::event::{Event, Evidence, Truncation};
 use keytrail_model::{
     Channel, DestinationMethod, Direction, EventKind, EvidenceGrade, GapReason, GapSeen,
-    LineageBasis, Pid, Signal, Stamp,
+    LineageBasis, Pid, Signal, TaskInfo,
 };
 use std::collections::BTreeSet;
 
 /// So few bytes beside what proofs account for are the framing of a protocol (an HTTP/2 connection begins with about
 /// 100), and have no room for much else.
 const MIN_BESIDE: u64 = 256;
-/// Pairs of holder and destination of which lineage was told; beyond it it is told again.
-const MAX_TOLD: usize = 16_384;
+/// Pairs of holder and destination of which lineage was reported; beyond it it is reported again.
+const MAX_REPORTED: usize = 16_384;
 
 /// Programs of which writes to a TLS library were seen. Of one that is forgotten it may be told that its library is not hooked,
 /// until it writes again.
@@ -30,8 +30,8 @@ pub(super) fn program(proc: &Proc) -> Program {
     (exe.path.clone(), exe.device, exe.inode, script)
 }
 
-/// What lineage is told of once: who met the credential first (or serves it), which one, and the other end.
-pub(super) type Told = (Pid, String, String, u16);
+/// What lineage is reported once: who obtained the credential first (or serves it), which one, and the other end.
+pub(super) type LineageKey = (Pid, String, String, u16);
 
 /// What a connection says of itself when its lineage is decided.
 struct Sent {
@@ -72,7 +72,7 @@ impl Core {
                 news.push((holding, mark));
             } else {
                 self.table
-                    .count_untold(holding.origin, |untold| untold.sends += 1);
+                    .count_unreported(holding.origin, |unreported| unreported.sends += 1);
             }
         }
         if news.len() > MAX_LINEAGE {
@@ -83,15 +83,15 @@ impl Core {
         }
         let first = self.out.len();
         for (holding, mark) in news.iter().take(MAX_LINEAGE) {
-            self.tell_lineage(key, &sent, holding, mark);
+            self.report_lineage(key, &sent, holding, mark);
         }
         self.group(first);
         if sent.unhooked && !news.is_empty() {
-            self.tell_uncovered(key, news[0].1.at.boot_ns);
+            self.report_uncovered(key, news[0].1.at.boot_ns);
         }
     }
 
-    /// What the process held while it sent, and was not told of this connection yet, with where what was sent since begins.
+    /// What the process held while it sent, and was not reported for this connection yet, with where what was sent since begins.
     fn held_at_send(&self, key: Key) -> Vec<(Holding, Mark)> {
         let (Some(flow), Some(proc)) = (self.flows.get(key), self.table.get(key.0)) else {
             return Vec::new();
@@ -119,7 +119,7 @@ impl Core {
             {
                 continue;
             }
-            if flow.claimed.contains(fingerprint) || flow.told.contains(fingerprint) {
+            if flow.claimed.contains(fingerprint) || flow.reported.contains(fingerprint) {
                 continue;
             }
             if let Some(mark) = flow.since(holding.from_ns)
@@ -198,8 +198,8 @@ impl Core {
     }
 
     /// Whether it is worth an event that this was held. What is only brought into a container is no news of who brings it;
-    /// where it is seen in what that sends, it is told as that. A server does not give its private key to its clients, and what
-    /// else it holds is told once of each of them; what was only inherited is told once of all relatives and each
+    /// where it is seen in what that sends, it is reported as that. A server does not give its private key to its clients, and what
+    /// else it holds is reported once of each of them; what was only inherited is reported once of all relatives and each
     /// destination.
     fn is_news(&mut self, key: Key, sent: &Sent, holding: &Holding, boot_ns: u64) -> bool {
         let Some(flow) = self.flows.get(key).filter(|_| !holding.brings) else {
@@ -219,19 +219,20 @@ impl Core {
         } else {
             return true;
         };
-        let told: Told = (
+        let reported: LineageKey = (
             who,
             holding.credential.fingerprint.clone(),
             flow.ends.peer_ip.clone(),
             port,
         );
-        if self.lineage_told.len() >= MAX_TOLD && !self.lineage_told.contains(&told) {
-            self.lineage_told.pop_first();
+        if self.reported_lineage.len() >= MAX_REPORTED && !self.reported_lineage.contains(&reported)
+        {
+            self.reported_lineage.pop_first();
         }
-        self.lineage_told.insert(told)
+        self.reported_lineage.insert(reported)
     }
 
-    fn tell_lineage(&mut self, key: Key, sent: &Sent, holding: &Holding, mark: &Mark) {
+    fn report_lineage(&mut self, key: Key, sent: &Sent, holding: &Holding, mark: &Mark) {
         let credential = self.best(&holding.credential);
         let Some(flow) = self.flows.get(key) else {
             return;
@@ -279,7 +280,7 @@ impl Core {
     }
 
     /// A write to a TLS library was seen: it is hooked, in this process and in others that run the same program.
-    pub(super) fn notes_hooked(&mut self, at: &Stamp) {
+    pub(super) fn notes_hooked(&mut self, at: &TaskInfo) {
         let Some(proc) = self.table.touch(at) else {
             return;
         };
@@ -305,7 +306,7 @@ impl Core {
         why.map_or_else(String::new, |why| format!(" ({why})"))
     }
 
-    fn tell_uncovered(&mut self, key: Key, boot_ns: u64) {
+    fn report_uncovered(&mut self, key: Key, boot_ns: u64) {
         let pid = key.0;
         let why = self.why_unhooked(pid);
         let to = self.flows.get(key).map_or_else(String::new, |flow| {
@@ -335,7 +336,7 @@ impl Core {
     }
 }
 
-/// An event that is to stand for many more: those who came to a port of the process's own are none of them the one told last.
+/// An event that is to stand for many more: those who came to a port of the process's own are none of them the one reported last.
 fn of_all(mut event: Event) -> Event {
     if let Some(to) = &mut event.destination
         && to.direction == Some(Direction::Accepted)

@@ -2,10 +2,10 @@
 //! on: they are kept apart from those, and only what is nested in a TLS call is joined with it.
 
 use super::Core;
-use super::send::{Passage, Stream};
+use super::send::{Outbound, Stream};
 use crate::correlate::tls::Link;
 use keytrail_model::event::Peer;
-use keytrail_model::{Bound, DestinationMethod, Direction, Ends, Pid, SendSeen};
+use keytrail_model::{Bound, DestinationMethod, Direction, Endpoints, Pid, SendSeen};
 
 /// Port of the DNS (RFC 1035).
 const DNS: u16 = 53;
@@ -26,9 +26,9 @@ impl Core {
         if send.tls_call.is_some() {
             let carries = self.tls.send(send, false);
             for (seen, method) in carries.proven {
-                self.sent(Passage {
+                self.sent(Outbound {
                     direction: send.direction,
-                    ..Passage::of_write(seen, link(method))
+                    ..Outbound::of_write(seen, link(method))
                 });
             }
         }
@@ -51,7 +51,7 @@ impl Core {
         } else {
             Stream::Udp(sock)
         };
-        self.settle_words(pid, stream, payload.continues);
+        self.resolve_words(pid, stream, payload.continues);
         if unix {
             self.put_into_pair(send);
         }
@@ -64,7 +64,7 @@ impl Core {
         } else {
             DestinationMethod::Unknown
         };
-        self.sent(Passage {
+        self.sent(Outbound {
             at: send.at.clone(),
             payload: payload.clone(),
             link: link(method),
@@ -100,7 +100,7 @@ impl Core {
     }
 
     /// Who is at the other end of a Unix socket.
-    pub(super) fn peer(&self, ends: &Ends) -> Option<Peer> {
+    pub(super) fn peer(&self, ends: &Endpoints) -> Option<Peer> {
         let seen = ends.peer.as_deref()?;
         let pid = Pid {
             tgid: seen.tgid,

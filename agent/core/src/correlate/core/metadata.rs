@@ -2,18 +2,19 @@
 //! in clear, at an address of the service's own; so is what it answers.
 
 use super::once::Once;
+use super::paths::fits;
 use super::{Core, attack};
 use crate::correlate::event;
 use crate::process::{Holding, HoldingPlace};
 use keytrail_model::event::Evidence;
 use keytrail_model::{
-    AnswerSeen, Channel, CredentialRef, DestinationMethod, Direction, Ends, EventKind,
+    AnswerSeen, Channel, CredentialRef, DestinationMethod, Direction, Endpoints, EventKind,
     EvidenceGrade, Pid, Request, SendSeen, Target,
 };
 use std::collections::{BTreeMap, VecDeque};
 
 /// Requests that wait for their answer.
-const MAX_OPEN: usize = 1_024;
+const MAX_PENDING: usize = 1_024;
 /// Credentials from one place that are held beside those of the last answer.
 const MAX_OLDER: usize = 3;
 
@@ -40,7 +41,7 @@ impl Metadata {
         self.open.insert(key, (self.number, request));
         self.order.push_back((self.number, key));
         // The oldest are forgotten first: that costs the answer the path of its request.
-        while self.order.len() > MAX_OPEN
+        while self.order.len() > MAX_PENDING
             && let Some((number, oldest)) = self.order.pop_front()
         {
             if self.open.get(&oldest).is_some_and(|(n, _)| *n == number) {
@@ -177,12 +178,12 @@ fn is_service(ip: &str) -> bool {
 }
 
 /// Whether something was asked of the service at the other end.
-pub(super) fn is_of(asked: &str, ends: &Ends) -> bool {
+pub(super) fn is_of(asked: &str, ends: &Endpoints) -> bool {
     asked.starts_with(&url(ends, None))
 }
 
 /// What was asked for: the service alone where the request was not seen.
-fn url(ends: &Ends, request: Option<&Request>) -> String {
+fn url(ends: &Endpoints, request: Option<&Request>) -> String {
     let host = if ends.peer_ip.contains(':') {
         format!("[{}]", ends.peer_ip)
     } else {
@@ -197,55 +198,42 @@ fn url(ends: &Ends, request: Option<&Request>) -> String {
     format!("http://{host}{port}{path}")
 }
 
-/// Whose credentials a request is for; `None` where it is for anything else, or goes elsewhere. The addresses are those that
-/// the kernel side looks at.
+const LINK_LOCAL: &[&str] = &["169.254.169.254", "fd00:ec2::254"];
+const ECS: &[&str] = &["169.254.170.2"];
+const EKS: &[&str] = &["169.254.170.23", "fd00:ec2::23"];
+const ALIBABA: &[&str] = &["100.100.100.200"];
+
+/// Where credentials are given to whoever asks: addresses, path, service, and whose they are: its kind, and its name where the
+/// path does not have it. The addresses are those that the kernel side inspects.
+#[rustfmt::skip]
+const GIVEN: &[(&[&str], &str, &str, &str, &str)] = &[
+    (LINK_LOCAL, "/latest/meta-data/iam/security-credentials/*", "aws_imds", "role", ""),
+    (LINK_LOCAL, "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance", "aws_imds", "role", "ec2-instance"),
+    (LINK_LOCAL, "/computeMetadata/v1/instance/service-accounts/*/token", "gce_metadata", "service_account", ""),
+    (LINK_LOCAL, "/computeMetadata/v1/instance/service-accounts/*/identity", "gce_metadata", "service_account", ""),
+    (LINK_LOCAL, "/metadata/identity/oauth2/token", "azure_imds", "managed_identity", ""),
+    (ECS, "/v2/credentials/+", "aws_ecs", "task_role", ""),
+    (ECS, "/v3/**/credentials", "aws_ecs", "task_role", ""),
+    (EKS, "/v1/credentials", "aws_eks", "pod_identity", ""),
+    (ALIBABA, "/latest/meta-data/ram/security-credentials/*", "alibaba_metadata", "role", ""),
+];
+
+/// Whose credentials a request is for; `None` where it is for anything else, or goes elsewhere.
 fn asks_for(ip: &str, request: &Request) -> Option<Target> {
-    const EC2: &str = "/latest/meta-data/iam/security-credentials/";
-    const EC2_ITSELF: &str =
-        "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance";
-    const GCE: &str = "/computeMetadata/v1/instance/service-accounts/";
-    const ALIBABA: &str = "/latest/meta-data/ram/security-credentials/";
-    let path = request.path.as_str();
-    let named = |service: &str, kind: &str, name: &str| {
-        Some(Target {
-            service: service.to_owned(),
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-        })
-    };
-    let one = |name: &str| !name.is_empty() && !name.contains('/');
     if request.method != "GET" {
         return None;
     }
-    match ip {
-        "169.254.169.254" | "fd00:ec2::254" => {
-            if let Some(role) = path.strip_prefix(EC2).filter(|role| one(role)) {
-                return named("aws_imds", "role", role);
-            }
-            if path == EC2_ITSELF {
-                return named("aws_imds", "role", "ec2-instance");
-            }
-            if let Some((account, what)) = path.strip_prefix(GCE).and_then(|p| p.split_once('/')) {
-                return matches!(what, "token" | "identity")
-                    .then(|| named("gce_metadata", "service_account", account))?;
-            }
-            if path == "/metadata/identity/oauth2/token" {
-                return named("azure_imds", "managed_identity", "");
-            }
-            None
-        }
-        "169.254.170.2" => (path.starts_with("/v2/credentials/")
-            || path.starts_with("/v3/") && path.ends_with("/credentials"))
-        .then(|| named("aws_ecs", "task_role", ""))?,
-        "169.254.170.23" | "fd00:ec2::23" => {
-            (path == "/v1/credentials").then(|| named("aws_eks", "pod_identity", ""))?
-        }
-        "100.100.100.200" => {
-            let role = path.strip_prefix(ALIBABA).filter(|role| one(role))?;
-            named("alibaba_metadata", "role", role)
-        }
-        _ => None,
-    }
+    GIVEN
+        .iter()
+        .filter(|(addresses, ..)| addresses.contains(&ip))
+        .find_map(|(_, path, service, kind, fixed)| {
+            let name = fits(path, &request.path)?;
+            Some(Target {
+                service: (*service).to_owned(),
+                kind: (*kind).to_owned(),
+                name: if fixed.is_empty() { name } else { fixed }.to_owned(),
+            })
+        })
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod metadata;
 mod once;
 mod opens;
 mod passed;
+mod paths;
 mod process;
 mod reads;
 mod repeat;
@@ -40,7 +41,7 @@ use words::PendingWords;
 const MAX_LINEAGE: usize = 16;
 /// Credentials one process can hold; the rest is dropped and counted as a gap.
 const MAX_HOLDINGS: usize = 1024;
-/// What was withdrawn and may still be told of, by reads that waited.
+/// What was withdrawn and may still be reported, by reads that waited.
 const MAX_WITHDRAWN: usize = 4_096;
 /// Credentials whose best description is remembered.
 const MAX_KNOWN: usize = 100_000;
@@ -79,17 +80,17 @@ pub struct Core {
     deliveries: Deliveries,
     /// Read events already made.
     reads: Reads,
-    /// What lineage was told of once for all relatives, or all connections of a client.
-    lineage_told: BTreeSet<lineage::Told>,
+    /// What lineage was reported once for all relatives, or all connections of a client.
+    reported_lineage: BTreeSet<lineage::LineageKey>,
     /// The best description of each credential: one fingerprint is one credential.
     known: HashMap<String, CredentialRef>,
-    /// What was no credential: reads of the version that had it may be told late.
+    /// What was no credential: reads of the version that had it may be reported late.
     /// Fingerprints, and when they were withdrawn, nanoseconds since boot.
     withdrawn: BTreeMap<String, u64>,
-    /// The last tick: what is told without its time happened since.
+    /// The last tick: what is reported without its time happened since.
     tick_ns: u64,
     /// Who took what out of whom, said already.
-    taken: taken::Told,
+    taken: taken::ReportedTakes,
     /// Who wrote what to which file, pipe or terminal, said already.
     written: once::Once<written::Act>,
     /// Who asked which metadata service for what, and was given what.
@@ -104,7 +105,7 @@ pub struct Core {
     unhooked: Unhooked,
     /// When records were last known to be lost.
     lost_ns: u64,
-    /// What found no room or was cut, until it is told, and when it may be.
+    /// What found no room or was cut, until it is reported, and when it may be.
     dropped: Dropped,
     dropped_due_ns: u64,
     out: Vec<Event>,
@@ -309,7 +310,7 @@ impl Core {
         if self.dropped.is_empty() || !now && boot_ns < self.dropped_due_ns {
             return;
         }
-        self.dropped_due_ns = boot_ns.saturating_add(Dropped::TELL_NS);
+        self.dropped_due_ns = boot_ns.saturating_add(Dropped::REPORT_INTERVAL_NS);
         for (bound, count) in self.dropped.take() {
             self.on_gap(&bound.gap(count, boot_ns));
         }
@@ -353,12 +354,12 @@ impl Core {
 
     /// What was told from `first` on is of one act: several events of one kind are a group.
     fn group(&mut self, first: usize) {
-        let told = self.out.get_mut(first..).unwrap_or_default();
-        let Some((kind, number)) = told.first().map(|e| (e.kind, e.id.sequence)) else {
+        let reported = self.out.get_mut(first..).unwrap_or_default();
+        let Some((kind, number)) = reported.first().map(|e| (e.kind, e.id.sequence)) else {
             return;
         };
-        if told.iter().filter(|e| e.kind == kind).count() > 1 {
-            for e in told.iter_mut().filter(|e| e.kind == kind) {
+        if reported.iter().filter(|e| e.kind == kind).count() > 1 {
+            for e in reported.iter_mut().filter(|e| e.kind == kind) {
                 e.group = number;
             }
         }

@@ -1,9 +1,9 @@
-//! Acts that are remembered so as not to be told twice.
+//! Acts that are remembered so as not to be reported twice.
 
 use std::collections::{BTreeSet, VecDeque};
 
 /// Acts remembered at most. The oldest are forgotten first: forgetting one costs a second event, not a missing one.
-pub(super) const MAX_TOLD: usize = 16_384;
+pub(super) const MAX_REPORTED: usize = 16_384;
 
 pub(super) struct Once<T> {
     acts: BTreeSet<T>,
@@ -26,7 +26,7 @@ impl<T: Clone + Ord> Once<T> {
             return false;
         }
         self.order.push_back(act);
-        if self.order.len() > MAX_TOLD
+        if self.order.len() > MAX_REPORTED
             && let Some(oldest) = self.order.pop_front()
         {
             self.acts.remove(&oldest);

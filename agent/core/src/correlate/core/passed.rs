@@ -1,7 +1,7 @@
-//! What is passed on through pipes: who reads what a holder can write may have what the holder met.
+//! What is passed on through pipes: who reads what a holder can write may have what the holder obtained.
 //!
-//! Only what a process met itself goes on, or was passed on to it: what a shell had before its commands is theirs by
-//! inheritance, and is told as that.
+//! Only what a process obtained itself goes on, or was passed on to it: what a shell had before its commands is theirs by
+//! inheritance, and is reported as that.
 
 use super::{Core, MAX_HOLDINGS};
 use crate::process::{By, Carried, Holding, HoldingPlace, Passed, Proc, rename};
@@ -130,7 +130,7 @@ impl Core {
     }
 
     /// Whether somebody unknown writes what a process reads, and its parent holds something: a shell's own commands are
-    /// copies of it, whose pipes are not told before they end.
+    /// copies of it, whose pipes are not reported before they end.
     #[must_use]
     pub fn may_be_fed(&self, pid: Pid) -> bool {
         let Some(proc) = self.table.get(pid) else {
@@ -274,7 +274,7 @@ impl Core {
                 path: self.way(pid, holding).into(),
                 via: pipe,
                 since_ns,
-                told_ns: since_ns.max(now_ns),
+                reported_ns: since_ns.max(now_ns),
             },
             writer: pid,
             by: if pipe.is_socket_pair() {
@@ -285,7 +285,7 @@ impl Core {
         })
     }
 
-    /// What executed nothing tells of its pipes when it ends: a way that is known is not made worse by that.
+    /// What executed nothing reports its pipes when it ends: a way that is known is not made worse by that.
     fn renews(&self, pid: Pid) -> bool {
         self.table.get(pid).is_some_and(|p| !p.forked)
     }
@@ -297,7 +297,7 @@ impl Core {
             return;
         }
         for mut carried in self.pipes.carried(pipe) {
-            carried.passed.told_ns = carried.passed.told_ns.max(now_ns);
+            carried.passed.reported_ns = carried.passed.reported_ns.max(now_ns);
             if self.give(pid, &carried, self.renews(pid)) {
                 let fingerprint = &carried.holding.credential.fingerprint;
                 self.pass_on(pid, Some(fingerprint), now_ns);
@@ -335,7 +335,7 @@ impl Core {
                 path: path.into(),
                 via: pipe,
                 since_ns: carried.passed.since_ns,
-                told_ns: carried.passed.told_ns,
+                reported_ns: carried.passed.reported_ns,
             }),
             ..carried.holding.clone()
         };
@@ -395,7 +395,7 @@ impl Core {
         }
     }
 
-    /// The way up to a process of what was passed on to it, or what it met itself, or is the copy of one that did.
+    /// The way up to a process of what was passed on to it, or what it obtained itself, or is the copy of one that did.
     pub(super) fn way(&self, pid: Pid, holding: &Holding) -> Vec<PathStep> {
         if let Some(passed) = &holding.passed {
             let mut path = passed.path.to_vec();
@@ -441,7 +441,7 @@ fn is_of(step: &PathStep, pid: Pid) -> bool {
     step.pid == pid.tgid && parts.next().and_then(|s| s.parse().ok()) == Some(pid.start)
 }
 
-/// Whether what a process holds may be in what it writes: it met it itself, or it was passed on to it.
+/// Whether what a process holds may be in what it writes: it obtained it itself, or it was passed on to it.
 fn goes_on(proc: &Proc, holding: &Holding) -> bool {
     if holding.brings {
         return false;
@@ -457,7 +457,7 @@ fn goes_on(proc: &Proc, holding: &Holding) -> bool {
         HoldingPlace::File(_) | HoldingPlace::Process(_) | HoldingPlace::Service(_) => {
             holding.own_ns.is_some()
         }
-        // When it came is not known: what it is written to is told by its bytes.
+        // When it came is not known: what it is written to is reported by its bytes.
         HoldingPlace::Use(_) => false,
     }
 }

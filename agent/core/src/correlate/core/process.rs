@@ -2,11 +2,11 @@
 
 use super::{Core, MAX_HOLDINGS, attack};
 use crate::correlate::event;
-use crate::process::{Holding, HoldingPlace, Proc, Untold};
+use crate::process::{Holding, HoldingPlace, Proc, Unreported};
 use keytrail_model::event::{Evidence, ProcessExit, Truncation};
 use keytrail_model::{
-    Bound, Channel, CredentialRef, EventKind, EvidenceGrade, ExecSeen, Found, GapReason, GapSeen,
-    Pid, Place, Signal, Snapshot, Stamp, TICK_NS, Workload,
+    Bound, Channel, CredentialRef, EventKind, EvidenceGrade, ExecSeen, Found, FoundIn, GapReason,
+    GapSeen, Pid, Signal, Snapshot, TICK_NS, TaskInfo, Workload,
 };
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ impl Core {
         proc.loginuid = s.loginuid;
         proc.session = s.session;
         proc.exec = exec;
-        proc.untold = before.map_or_else(Untold::default, |p| p.untold);
+        proc.unreported = before.map_or_else(Unreported::default, |p| p.unreported);
         self.pipes.leave(s.at.pid, s.at.boot_ns);
         self.table.insert(s.at.pid, proc);
         self.table.set_holdings(s.at.pid, kept);
@@ -57,7 +57,7 @@ impl Core {
         let before = self.table.get(pid);
         let exec = before.map_or(0, |p| p.exec) + 1;
         let kept = before.map_or_else(Vec::new, |before| self.through_exec(pid, before));
-        let untold = before.map_or_else(Untold::default, |p| p.untold);
+        let unreported = before.map_or_else(Unreported::default, |p| p.unreported);
         // The parent at fork, if we saw it: by now the real one may have been replaced by a reaper.
         let parent = before.and_then(|p| p.parent).unwrap_or(x.parent);
         let had = if exec == 1 && self.start.followed == Some(pid.tgid) {
@@ -69,8 +69,8 @@ impl Core {
         proc.loginuid = x.loginuid;
         proc.session = x.session;
         proc.exec = exec;
-        proc.untold = untold;
-        // Its streams are told anew.
+        proc.unreported = unreported;
+        // Its streams are reported anew.
         self.pipes.leave(pid, x.at.boot_ns);
         self.table.insert(pid, proc);
         self.table.set_holdings(pid, kept);
@@ -169,8 +169,8 @@ impl Core {
         let first = self.out.len();
         for f in exposed.found {
             let (place, channel) = match &f.place {
-                Place::Env(name) => (HoldingPlace::Env(name.clone()), Channel::Env),
-                Place::Argv(index) => (HoldingPlace::Argv(*index), Channel::Argv),
+                FoundIn::Env(name) => (HoldingPlace::Env(name.clone()), Channel::Env),
+                FoundIn::Argv(index) => (HoldingPlace::Argv(*index), Channel::Argv),
             };
             let same = |h: &&Holding| {
                 h.place == place && h.credential.fingerprint == f.credential.fingerprint
@@ -220,14 +220,14 @@ impl Core {
             (holding.since_ns, holding.origin) = (had.since_ns, had.origin);
         }
         self.table
-            .count_untold(had.origin, |untold| untold.exposures += 1);
+            .count_unreported(had.origin, |unreported| unreported.exposures += 1);
     }
 
     /// Notes a holding; false when the process holds the credential from this place already. `from_ns` is the earliest
-    /// that it can have met it.
+    /// that it can have obtained it.
     pub(super) fn hold(
         &mut self,
-        at: &Stamp,
+        at: &TaskInfo,
         credential: &CredentialRef,
         place: HoldingPlace,
         from_ns: u64,
@@ -274,7 +274,7 @@ impl Core {
         true
     }
 
-    pub(super) fn on_exit(&mut self, at: &Stamp, status: i32, signal: i32) {
+    pub(super) fn on_exit(&mut self, at: &TaskInfo, status: i32, signal: i32) {
         let pid = at.pid;
         self.decide_tls(at.boot_ns, Some(pid));
         self.end_words(at.boot_ns, Some(pid));
@@ -288,17 +288,17 @@ impl Core {
         // Threads that die together may each be taken for the last one, on kernels that do not say which is.
         let again = self.table.get(pid).is_some_and(|p| p.exited_ns.is_some());
         if !again && (self.start.process_events || self.holds(pid)) {
-            let untold = self
+            let unreported = self
                 .table
                 .get(pid)
-                .map_or_else(Untold::default, |p| p.untold);
+                .map_or_else(Unreported::default, |p| p.unreported);
             let mut e = self.event(EventKind::ProcessExit, at.boot_ns);
             e.process = Some(self.table.describe(pid));
             e.exit = Some(ProcessExit {
                 status,
                 signal,
-                inherited_exposures: untold.exposures,
-                untold_sends: untold.sends,
+                inherited_exposures: unreported.exposures,
+                untold_sends: unreported.sends,
             });
             self.emit(e);
         }
@@ -313,7 +313,7 @@ impl Core {
 
 /// What a program was begun with, and what was there before.
 struct Exposed<'a> {
-    at: &'a Stamp,
+    at: &'a TaskInfo,
     found: &'a [Found],
     had: &'a [Holding],
     /// The earliest that it can have had it.
@@ -325,7 +325,7 @@ struct Exposed<'a> {
 }
 
 fn proc_from(
-    at: &Stamp,
+    at: &TaskInfo,
     parent: Pid,
     exe: &keytrail_model::ExeFacts,
     ns_tgid: u32,

@@ -1,4 +1,4 @@
-//! Which reads have been told, by process: each is told once, and forgotten with its process.
+//! Which reads have been reported, by process: each is reported once, and forgotten with its process.
 
 use keytrail_model::{FileFacts, Pid};
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,7 +22,7 @@ impl Reads {
             .is_some_and(|reads| reads.contains(&read(exec, file, fingerprint)))
     }
 
-    /// Notes a read; true when it is to be told. `None` when it is and cannot be remembered.
+    /// Notes a read; true when it is to be reported. `None` when it is and cannot be remembered.
     pub fn insert(
         &mut self,
         pid: Pid,
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_is_told_once_and_forgotten_with_its_process() {
+    fn a_read_is_reported_once_and_forgotten_with_its_process() {
         let mut reads = Reads::default();
         let file = FileFacts::default();
         assert_eq!(reads.insert(pid(1), 1, &file, "a"), Some(true));
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_told_and_not_remembered() {
+    fn what_finds_no_room_is_reported_and_not_remembered() {
         let mut reads = Reads::default();
         for n in 0..MAX_READS as u64 {
             let file = FileFacts {

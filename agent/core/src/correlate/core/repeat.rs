@@ -1,24 +1,24 @@
 //! The same send again and again: a proxy that puts its token into every request, a client that asks in a loop. The first
-//! ones are told one by one, the rest as one event in ten seconds that says how many it stands for: what is usual must not
+//! ones are reported one by one, the rest as one event in ten seconds that says how many it stands for: what is usual must not
 //! cost what is not (a ledger that keeps days would keep a minute of such a proxy).
 
 use super::Core;
-use super::send::Passage;
+use super::send::Outbound;
 use keytrail_model::event::{Event, Repeats};
 use keytrail_model::{
-    Channel, DestinationMethod, Direction, Ends, EventKind, Hit, HostName, IdentifiedBy,
+    Channel, DestinationMethod, Direction, Endpoints, EventKind, Hit, HostName, IdentifiedBy,
     LineageBasis, Pid, Transform,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// What one window is long, nanoseconds.
 pub(super) const WINDOW_NS: u64 = 10_000_000_000;
-/// Sends that are told one by one in a window whose predecessor had no more of them.
+/// Sends that are reported one by one in a window whose predecessor had no more of them.
 pub(super) const ONE_BY_ONE: u32 = 32;
-/// Kinds of sends that are remembered. What finds no room is told one by one.
+/// Kinds of sends that are remembered. What finds no room is reported one by one.
 pub(super) const MAX_KINDS: usize = 4_096;
 
-/// What has to be the same for two sends to be told as one: all that an event says, but for times, numbers of bytes and the own
+/// What has to be the same for two sends to be reported as one: all that an event says, but for times, numbers of bytes and the own
 /// end of a connection.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
@@ -56,7 +56,7 @@ struct To {
 }
 
 impl To {
-    fn of(ends: &Ends) -> Self {
+    fn of(ends: &Endpoints) -> Self {
         Self {
             ip: ends.peer_ip.clone(),
             port: ends.peer_port,
@@ -67,7 +67,7 @@ impl To {
     }
 
     /// A place of a process's own that others come to: all of them are one.
-    fn own(ends: &Ends) -> Self {
+    fn own(ends: &Endpoints) -> Self {
         Self {
             ip: String::new(),
             port: ends.local_port,
@@ -92,11 +92,11 @@ struct Sends {
     kind: Kind,
     /// When its window ends.
     due_ns: u64,
-    /// Told one by one in it.
-    told: u32,
-    /// The window before had more than are told one by one.
+    /// Reported one by one in it.
+    reported: u32,
+    /// The window before had more than are reported one by one.
     often: bool,
-    /// What the next event of many is made of: the last that was told one by one.
+    /// What the next event of many is made of: the last that was reported one by one.
     like: Option<Box<Event>>,
     more: Sum,
 }
@@ -137,37 +137,37 @@ pub(super) struct Repeated {
 
 /// What is to be done with a send.
 #[derive(Debug, PartialEq, Eq)]
-enum Tell {
-    /// It is one that is told by itself.
-    Now,
-    /// The same, and its event is what later ones are told by.
-    AndKeep(u64),
+enum Disposition {
+    /// It is one that is reported by itself.
+    Report,
+    /// The same, and its event is what later ones are reported by.
+    ReportAndKeep(u64),
     /// It was counted.
     Counted,
 }
 
 impl Repeated {
-    fn note(&mut self, kind: Kind, act: &Act) -> Tell {
+    fn note(&mut self, kind: Kind, act: &Act) -> Disposition {
         let now = act.at_ns;
         let Some(number) = self.numbers.get(&kind).copied() else {
             if self.sends.len() < MAX_KINDS {
                 self.meet(kind, now);
             }
-            return Tell::Now;
+            return Disposition::Report;
         };
         let Some(sends) = self.sends.get_mut(&number) else {
-            return Tell::Now;
+            return Disposition::Report;
         };
-        if !sends.often && sends.told < ONE_BY_ONE {
-            sends.told += 1;
-            return if sends.told == ONE_BY_ONE {
-                Tell::AndKeep(number)
+        if !sends.often && sends.reported < ONE_BY_ONE {
+            sends.reported += 1;
+            return if sends.reported == ONE_BY_ONE {
+                Disposition::ReportAndKeep(number)
             } else {
-                Tell::Now
+                Disposition::Report
             };
         }
         if sends.like.is_none() {
-            return Tell::Now;
+            return Disposition::Report;
         }
         let sum = &mut sends.more;
         if sum.count == 0 {
@@ -182,7 +182,7 @@ impl Repeated {
         sum.occurrences = sum.occurrences.saturating_add(act.occurrences);
         sum.asked += act.asked;
         sum.local_port = u32::from(act.local_port);
-        Tell::Counted
+        Disposition::Counted
     }
 
     fn meet(&mut self, kind: Kind, now: u64) {
@@ -197,7 +197,7 @@ impl Repeated {
             Sends {
                 kind,
                 due_ns,
-                told: 1,
+                reported: 1,
                 often: false,
                 like: None,
                 more: Sum::default(),
@@ -211,7 +211,7 @@ impl Repeated {
         }
     }
 
-    /// Events of many whose window has ended, or of a process that goes away, in the order in which their kinds were met.
+    /// Events of many whose window has ended, or of a process that goes away, in the order in which their kinds were seen.
     fn take(&mut self, boot_ns: u64, only: Option<Pid>) -> Vec<Event> {
         let numbers: Vec<u64> = match only {
             Some(pid) => {
@@ -283,21 +283,21 @@ fn of_many(like: &Event, sum: &Sum) -> Event {
     event
 }
 
-fn asked_of<'a>(passage: &'a Passage, hit: &Hit) -> Option<&'a keytrail_model::Request> {
-    passage.payload.requests.get(usize::from(hit.request?))
+fn asked_of<'a>(outbound: &'a Outbound, hit: &Hit) -> Option<&'a keytrail_model::Request> {
+    outbound.payload.requests.get(usize::from(hit.request?))
 }
 
 impl Core {
-    /// Whether a send was counted and is not told by itself; and if its event is what later ones are told by, under which number.
+    /// Whether a send was counted and is not reported by itself; and if its event is what later ones are reported by, under which number.
     pub(super) fn repeated(
         &mut self,
-        passage: &Passage,
+        outbound: &Outbound,
         hit: &Hit,
         hosts: &[HostName],
         direction: Option<Direction>,
     ) -> (bool, Option<u64>) {
-        let pid = passage.at.pid;
-        let asked = asked_of(passage, hit).map(|request| Asked {
+        let pid = outbound.at.pid;
+        let asked = asked_of(outbound, hit).map(|request| Asked {
             protocol: request.protocol.clone(),
             method: request.method.clone(),
             host: request.host.clone(),
@@ -317,27 +317,27 @@ impl Core {
             fingerprint: hit.credential.fingerprint.clone(),
             secret: hit.secret,
             by: hit.by,
-            channel: passage.stream.channel(),
+            channel: outbound.stream.channel(),
             transform: hit.transform,
             layers: hit.layers.clone(),
             part: hit.part.clone(),
             body: hit.body,
             target: hit.target,
-            truncated: passage.payload.truncated,
-            method: passage.method(),
+            truncated: outbound.payload.truncated,
+            method: outbound.method(),
             direction,
-            to: passage.ends().map(To::of),
+            to: outbound.ends().map(To::of),
             hosts: hosts.to_vec(),
             request: asked,
             lineage: None,
         };
         let act = Act {
-            at_ns: passage.at.boot_ns,
-            bytes: passage.payload.total,
-            inspected: passage.payload.inspected,
+            at_ns: outbound.at.boot_ns,
+            bytes: outbound.payload.total,
+            inspected: outbound.payload.inspected,
             occurrences: hit.occurrences,
-            asked: asked_of(passage, hit).map_or(0, |request| request.bytes),
-            local_port: passage.ends().map_or(0, |ends| ends.local_port),
+            asked: asked_of(outbound, hit).map_or(0, |request| request.bytes),
+            local_port: outbound.ends().map_or(0, |ends| ends.local_port),
         };
         self.count(kind, &act)
     }
@@ -346,7 +346,7 @@ impl Core {
     pub(super) fn repeated_lineage(
         &mut self,
         pid: Pid,
-        ends: &Ends,
+        ends: &Endpoints,
         event: &Event,
     ) -> (bool, Option<u64>) {
         let (Some(evidence), Some(credential)) = (&event.evidence, &event.credential) else {
@@ -394,13 +394,13 @@ impl Core {
 
     fn count(&mut self, kind: Kind, act: &Act) -> (bool, Option<u64>) {
         match self.repeats.note(kind, act) {
-            Tell::Now => (false, None),
-            Tell::AndKeep(number) => (false, Some(number)),
-            Tell::Counted => (true, None),
+            Disposition::Report => (false, None),
+            Disposition::ReportAndKeep(number) => (false, Some(number)),
+            Disposition::Counted => (true, None),
         }
     }
 
-    /// Later sends of this kind are told by this event.
+    /// Later sends of this kind are reported by this event.
     pub(super) fn repeat_by(&mut self, number: u64, event: &Event) {
         debug_assert_eq!(event.kind, EventKind::CredentialSent);
         self.repeats.keep(number, event);

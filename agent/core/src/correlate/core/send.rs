@@ -6,16 +6,16 @@ use crate::correlate::tls::{APPLICATION_DATA, Carries, Link, Unsent};
 use crate::process::{Holding, Proc};
 use keytrail_model::event::{Evidence, Truncation};
 use keytrail_model::{
-    Bound, Channel, DestinationMethod, Direction, Ends, Event, EventKind, EvidenceGrade, GapReason,
-    GapSeen, Hit, HostName, IdentifiedBy, Payload, Pid, SendSeen, Signal, Stamp, TlsSeen,
-    WriteTarget,
+    Bound, Channel, DestinationMethod, Direction, Endpoints, Event, EventKind, EvidenceGrade,
+    GapReason, GapSeen, Hit, HostName, IdentifiedBy, Payload, Pid, SendSeen, Signal, TaskInfo,
+    TlsSeen, WriteTarget,
 };
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A payload that left, and where to.
 #[derive(Clone, Debug)]
-pub(super) struct Passage {
-    pub at: Stamp,
+pub(super) struct Outbound {
+    pub at: TaskInfo,
     pub(super) payload: Payload,
     pub(super) link: Link,
     /// Which stream of bytes it is a part of.
@@ -62,14 +62,14 @@ impl Core {
         self.notes_hooked(&seen.at);
         let (pid, session) = (seen.at.pid, seen.session);
         let continues = seen.payload.continues;
-        self.tls.settle_words(pid, session, seen.call, continues);
-        self.settle_words(pid, Stream::Session(session), continues);
+        self.tls.resolve_words(pid, session, seen.call, continues);
+        self.resolve_words(pid, Stream::Session(session), continues);
         self.count_cut(pid, &seen.payload);
         self.notes_exchange(&seen.at, &seen.payload);
         self.tls.enter(seen.clone());
     }
 
-    /// A payload of a holder that was longer than what is looked into.
+    /// A payload of a holder that was longer than what is inspected.
     pub(super) fn count_cut(&mut self, pid: Pid, payload: &Payload) {
         let undecoded = &payload.undecoded;
         if (payload.truncated || !undecoded.is_empty()) && self.holds(pid) {
@@ -90,7 +90,7 @@ impl Core {
                 ends: Some(send.ends.clone()),
                 method,
             };
-            self.sent(Passage::of_write(seen, link));
+            self.sent(Outbound::of_write(seen, link));
         }
     }
 
@@ -150,15 +150,15 @@ impl Core {
         self.carried(send, carries);
         if send.tls_record.is_some() && !send.payload.hits.is_empty() {
             let stream = Stream::Handshake(send.ends.sock);
-            self.sent(Passage::by_socket(send, stream));
+            self.sent(Outbound::by_socket(send, stream));
         }
         if send.tls_record.is_none() {
             self.count_cut(send.at.pid, &send.payload);
             self.notes_exchange(&send.at, &send.payload);
             let stream = Stream::Socket(send.ends.sock);
-            self.settle_words(send.at.pid, stream, send.payload.continues);
+            self.resolve_words(send.at.pid, stream, send.payload.continues);
             if !send.payload.hits.is_empty() {
-                self.sent(Passage::by_socket(send, stream));
+                self.sent(Outbound::by_socket(send, stream));
             }
         }
     }
@@ -167,7 +167,7 @@ impl Core {
         let flows = &mut self.flows;
         let decided = self.tls.due(boot_ns, only, |pid| flows.only_tls(pid));
         for (seen, link) in decided.left {
-            self.sent(Passage::of_write(seen, link));
+            self.sent(Outbound::of_write(seen, link));
         }
         for (seen, why) in decided.unsent {
             self.unsent(&seen, why);
@@ -215,7 +215,7 @@ impl Core {
     }
 
     /// What came next in a stream: identifiers that ended the payload before are words, or parts of longer ones.
-    pub(super) fn settle_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
+    pub(super) fn resolve_words(&mut self, pid: Pid, stream: Stream, continues: bool) {
         let now = self.pending_words.take_stream(pid, stream);
         if !continues {
             self.words(now);
@@ -231,32 +231,32 @@ impl Core {
         self.words(now);
     }
 
-    fn words(&mut self, passages: VecDeque<Passage>) {
-        for mut passage in passages {
-            for hit in &mut passage.payload.hits {
+    fn words(&mut self, outbound: VecDeque<Outbound>) {
+        for mut outbound in outbound {
+            for hit in &mut outbound.payload.hits {
                 hit.open = false;
             }
-            self.sent(passage);
+            self.sent(outbound);
         }
     }
 
     /// Reports what a payload carried.
-    pub(super) fn sent(&mut self, mut passage: Passage) {
-        let named = std::mem::take(&mut passage.payload.hits);
+    pub(super) fn sent(&mut self, mut outbound: Outbound) {
+        let named = std::mem::take(&mut outbound.payload.hits);
         let (open, hits) = self
-            .proven(&passage, named)
+            .proven(&outbound, named)
             .into_iter()
             .partition(|hit| hit.open);
-        passage.payload.hits = hits;
-        self.claim(&passage);
-        passage.payload.hits = open;
-        if !passage.payload.hits.is_empty() && !self.pending_words.push(passage) {
+        outbound.payload.hits = hits;
+        self.claim(&outbound);
+        outbound.payload.hits = open;
+        if !outbound.payload.hits.is_empty() && !self.pending_words.push(outbound) {
             self.dropped.add(Bound::Identifiers, 1);
         }
     }
 
     /// Of what was known in a payload, that which says what it seems to say.
-    fn proven(&self, passage: &Passage, hits: Vec<Hit>) -> Vec<Hit> {
+    fn proven(&self, outbound: &Outbound, hits: Vec<Hit>) -> Vec<Hit> {
         let public = |by: Option<IdentifiedBy>| {
             matches!(
                 by,
@@ -266,12 +266,12 @@ impl Core {
         let mut asked = None;
         let mut shows = |this: &Self| {
             // Whoever serves shows the public half of his key to everybody, and files are full of them.
-            *asked.get_or_insert_with(|| this.asks(passage))
+            *asked.get_or_insert_with(|| this.asks(outbound))
         };
         // Many passwords have the same user: it is the one that this process holds, if there is one.
         let held = |hit: &Hit| {
-            self.table.get(passage.at.pid).is_some_and(|p| {
-                holding_of(p, &hit.credential.fingerprint, passage.at.boot_ns).is_some()
+            self.table.get(outbound.at.pid).is_some_and(|p| {
+                holding_of(p, &hit.credential.fingerprint, outbound.at.boot_ns).is_some()
             })
         };
         let logins = hits
@@ -299,27 +299,27 @@ impl Core {
     }
 
     /// Whether the process asked for the connection that these bytes went by.
-    fn asks(&self, passage: &Passage) -> bool {
-        if matches!(passage.stream, Stream::Written(..)) {
+    fn asks(&self, outbound: &Outbound) -> bool {
+        if matches!(outbound.stream, Stream::Written(..)) {
             return false;
         }
-        if matches!(passage.stream, Stream::Unix(_)) {
-            return passage.direction != Some(Direction::Accepted);
+        if matches!(outbound.stream, Stream::Unix(_)) {
+            return outbound.direction != Some(Direction::Accepted);
         }
-        let ends = passage.link.ends.as_ref();
-        let flow = ends.and_then(|ends| self.flows.known(passage.at.pid, ends));
+        let ends = outbound.link.ends.as_ref();
+        let flow = ends.and_then(|ends| self.flows.known(outbound.at.pid, ends));
         flow.is_some_and(|flow| flow.direction == Some(Direction::Outgoing))
     }
 
-    fn claim(&mut self, passage: &Passage) {
-        if let Stream::Written(_, device, inode) = passage.stream {
-            return self.claim_written(passage, (device, inode));
+    fn claim(&mut self, outbound: &Outbound) {
+        if let Stream::Written(_, device, inode) = outbound.stream {
+            return self.claim_written(outbound, (device, inode));
         }
-        let Passage {
+        let Outbound {
             at, payload, link, ..
-        } = passage;
+        } = outbound;
         let mut hosts: Vec<HostName> = payload.hosts.clone();
-        let mut direction = passage.direction;
+        let mut direction = outbound.direction;
         // The socket may carry another connection by now, whose names are not those of this one.
         if let Some(ends) = &link.ends
             && let Some(flow) = self.flows.with_ends(at.pid, ends)
@@ -327,7 +327,7 @@ impl Core {
             flow.add_hosts(&payload.hosts);
             hosts.clone_from(&flow.hosts);
             direction = flow.direction;
-            if matches!(passage.stream, Stream::Session(_)) {
+            if matches!(outbound.stream, Stream::Session(_)) {
                 flow.hooked = true;
                 flow.inspect(payload);
             }
@@ -338,7 +338,7 @@ impl Core {
         }
         if link.ends.is_none() {
             // It left by one of the connections: none of them may be reported as lineage only.
-            let tls = passage.stream.channel() == Channel::Tls;
+            let tls = outbound.stream.channel() == Channel::Tls;
             for flow in self.flows.of(at.pid).filter(|flow| flow.tls == tls) {
                 flow.cut |= payload.truncated;
                 flow.account(payload);
@@ -358,34 +358,39 @@ impl Core {
             if !hit.secret && secret.contains(hit.credential.fingerprint.as_str()) {
                 continue;
             }
-            let (counted, kept) = self.repeated(passage, hit, &hosts, direction);
+            let (counted, kept) = self.repeated(outbound, hit, &hosts, direction);
             if counted {
                 continue;
             }
-            let mut e = self.sent_event(passage, hit, &hosts);
+            let mut e = self.sent_event(outbound, hit, &hosts);
             if let Some(to) = &mut e.destination {
                 to.direction = direction;
             }
             if let Some(number) = kept {
                 self.repeat_by(number, &e);
             }
-            self.tell_sent(e, passage);
+            self.report_sent(e, outbound);
         }
         self.group(first);
-        if passage.stream.channel() == Channel::Unix {
-            self.put_into_service(passage);
+        if outbound.stream.channel() == Channel::Unix {
+            self.put_into_service(outbound);
         }
     }
 
-    pub(super) fn sent_event(&mut self, passage: &Passage, hit: &Hit, hosts: &[HostName]) -> Event {
-        let Passage {
+    pub(super) fn sent_event(
+        &mut self,
+        outbound: &Outbound,
+        hit: &Hit,
+        hosts: &[HostName],
+    ) -> Event {
+        let Outbound {
             at,
             payload,
             link,
             stream,
             hook,
             ..
-        } = passage;
+        } = outbound;
         let channel = stream.channel();
         let mut e = self.event(EventKind::CredentialSent, at.boot_ns);
         e.process = Some(self.table.describe(at.pid));
@@ -441,8 +446,8 @@ impl Core {
     }
 }
 
-impl Passage {
-    pub(super) fn ends(&self) -> Option<&Ends> {
+impl Outbound {
+    pub(super) fn ends(&self) -> Option<&Endpoints> {
         self.link.ends.as_ref()
     }
 
@@ -490,7 +495,7 @@ fn best_proofs(hits: &[Hit]) -> BTreeMap<(String, Option<u16>), Option<Identifie
     best
 }
 
-/// The strongest holding of a credential that its process had at this time: what it met itself before what it inherited.
+/// The strongest holding of a credential that its process had at this time: what it obtained itself before what it inherited.
 fn holding_of<'a>(proc: &'a Proc, fingerprint: &str, boot_ns: u64) -> Option<&'a Holding> {
     let mut of = proc
         .holdings

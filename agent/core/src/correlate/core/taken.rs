@@ -4,14 +4,16 @@ use super::once::Once;
 use super::{Core, attack};
 use crate::process::{Holding, HoldingPlace, Proc};
 use keytrail_model::event::{Evidence, Process, Source};
-use keytrail_model::{Channel, EventKind, EvidenceGrade, Pid, SourceType, Stamp, Taken, TakenSeen};
+use keytrail_model::{
+    Channel, EventKind, EvidenceGrade, Pid, SourceType, Taken, TakenSeen, TaskInfo,
+};
 use std::collections::BTreeSet;
 
 /// Reader and its program, victim and its program, what was read, credential.
 type Act = (Pid, u32, Pid, u32, Taken, String);
 
 #[derive(Default)]
-pub(super) struct Told {
+pub(super) struct ReportedTakes {
     /// Reader and its program, victim and what it held, what was read: the last act.
     last: Option<(Pid, u32, Pid, u64, Taken)>,
     acts: Once<Act>,
@@ -67,11 +69,17 @@ impl Core {
             if !self.taken.acts.first(act) {
                 continue;
             }
-            self.tell_taken(seen, &victim, &holding, earliest);
+            self.report_taken(seen, &victim, &holding, earliest);
         }
     }
 
-    fn tell_taken(&mut self, seen: &TakenSeen, victim: &Process, holding: &Holding, earliest: u64) {
+    fn report_taken(
+        &mut self,
+        seen: &TakenSeen,
+        victim: &Process,
+        holding: &Holding,
+        earliest: u64,
+    ) {
         let (grade, channel) = match seen.what {
             Taken::Environment => (EvidenceGrade::Observed, Channel::ProcessEnvironment),
             Taken::Memory => (EvidenceGrade::Lineage, Channel::ProcessMemory),
@@ -111,7 +119,7 @@ impl Core {
 
 impl Core {
     /// The kernel wrote the memory of a process that died: to a file, or to a program.
-    pub(super) fn on_dumped(&mut self, at: &Stamp, pattern: &str) {
+    pub(super) fn on_dumped(&mut self, at: &TaskInfo, pattern: &str) {
         let held: Vec<Holding> = self
             .table
             .get(at.pid)

@@ -1,7 +1,7 @@
-//! What was written to a file, a pipe or a terminal. Only what was seen in the bytes is told: that a holder writes is no
+//! What was written to a file, a pipe or a terminal. Only what was seen in the bytes is reported: that a holder writes is no
 //! news.
 
-use super::send::{Passage, Stream};
+use super::send::{Outbound, Stream};
 use super::{Core, attack};
 use crate::correlate::tls::Link;
 use crate::process::HoldingPlace;
@@ -18,7 +18,7 @@ impl Core {
         self.table.touch(&seen.at);
         let pid = seen.at.pid;
         let stream = Stream::Written(seen.target, seen.device, seen.inode);
-        self.settle_words(pid, stream, seen.payload.continues);
+        self.resolve_words(pid, stream, seen.payload.continues);
         if seen.payload.truncated && self.holds(pid) {
             self.dropped.add(Bound::Written, 1);
         }
@@ -26,7 +26,7 @@ impl Core {
         self.put_into_opened(seen);
         if !seen.payload.hits.is_empty() {
             self.put_into(seen);
-            self.sent(Passage {
+            self.sent(Outbound {
                 at: seen.at.clone(),
                 payload: seen.payload.clone(),
                 link: Link {
@@ -41,7 +41,7 @@ impl Core {
         }
     }
 
-    /// Whoever reads from a nameless pipe gets what was seen to be written to it. A shell's own commands tell of their pipes when they
+    /// Whoever reads from a nameless pipe gets what was seen to be written to it. A shell's own commands report their pipes when they
     /// end only, which may be after that.
     fn put_into(&mut self, seen: &WriteSeen) {
         if seen.target != WriteTarget::Pipe || !seen.path.is_empty() {
@@ -59,20 +59,20 @@ impl Core {
     }
 
     /// Tells what a write carried: each credential once of a program and what it writes to.
-    pub(super) fn claim_written(&mut self, passage: &Passage, (device, inode): (u64, u64)) {
-        let pid = passage.at.pid;
+    pub(super) fn claim_written(&mut self, outbound: &Outbound, (device, inode): (u64, u64)) {
+        let pid = outbound.at.pid;
         let exec = self.table.get(pid).map_or(0, |p| p.exec);
-        let channel = passage.stream.channel();
+        let channel = outbound.stream.channel();
         let path = match channel {
-            Channel::Pipe if passage.path.is_empty() => format!("pipe:[{inode}]"),
-            _ => passage.path.clone(),
+            Channel::Pipe if outbound.path.is_empty() => format!("pipe:[{inode}]"),
+            _ => outbound.path.clone(),
         };
         let stdout_of = if channel == Channel::Pipe {
             self.stdout_of(pid, PipeId { device, inode })
         } else {
             String::new()
         };
-        let hits = &passage.payload.hits;
+        let hits = &outbound.payload.hits;
         let first = self.out.len();
         for hit in hits {
             let fingerprint = &hit.credential.fingerprint;
@@ -87,10 +87,11 @@ impl Core {
             }
             let act = (pid, exec, fingerprint.clone(), device, inode);
             if !self.written.first(act) {
-                self.table.count_untold(pid, |untold| untold.sends += 1);
+                self.table
+                    .count_unreported(pid, |unreported| unreported.sends += 1);
                 continue;
             }
-            let mut e = self.sent_event(passage, hit, &[]);
+            let mut e = self.sent_event(outbound, hit, &[]);
             e.destination = Some(Destination {
                 path: path.clone(),
                 stdout_of: stdout_of.clone(),
@@ -105,7 +106,7 @@ impl Core {
                 "T1552"
             }]);
             if channel == Channel::File {
-                self.tell_written(e, (device, inode), pid);
+                self.report_written(e, (device, inode), pid);
             } else {
                 self.emit(e);
             }
@@ -165,7 +166,7 @@ fn replaces(path: &str, facts: &FileFacts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::correlate::core::once::{MAX_TOLD, Once};
+    use crate::correlate::core::once::{MAX_REPORTED, Once};
 
     #[test]
     fn what_is_renamed_to_a_file_replaces_it() {
@@ -188,13 +189,13 @@ mod tests {
 
     #[test]
     fn acts_are_remembered_within_bounds() {
-        let mut told: Once<Act> = Once::default();
+        let mut reported: Once<Act> = Once::default();
         let act = |inode| (Pid { tgid: 1, start: 1 }, 1, "kt1:a".to_owned(), 1, inode);
-        assert!(told.first(act(0)) && !told.first(act(0)));
-        for inode in 1..=MAX_TOLD as u64 {
-            assert!(told.first(act(inode)));
+        assert!(reported.first(act(0)) && !reported.first(act(0)));
+        for inode in 1..=MAX_REPORTED as u64 {
+            assert!(reported.first(act(inode)));
         }
-        assert_eq!(told.len(), MAX_TOLD);
-        assert!(told.first(act(0)), "forgotten, and told again");
+        assert_eq!(reported.len(), MAX_REPORTED);
+        assert!(reported.first(act(0)), "forgotten, and reported again");
     }
 }

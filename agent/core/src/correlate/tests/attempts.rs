@@ -20,7 +20,7 @@ fn data(t: u64, sock: u64) -> Observation {
 }
 
 /// Observed sends of a story, by what is known of where they went.
-fn told(story: Vec<Observation>, c: &CredentialRef) -> Vec<String> {
+fn reported(story: Vec<Observation>, c: &CredentialRef) -> Vec<String> {
     let mut all = vec![start(), exec(10, 1, SEC, vec![env(c, "T")])];
     // Two connections, so that none is the only one.
     all.extend([data(2 * SEC, 1), data(2 * SEC, 2)]);
@@ -33,7 +33,7 @@ fn told(story: Vec<Observation>, c: &CredentialRef) -> Vec<String> {
 }
 
 #[test]
-fn as_many_are_told_as_left() {
+fn as_many_are_reported_as_left() {
     let c = credential("c");
     // Requests that differ by one letter, and the same one again and again.
     for digest in [0, 1] {
@@ -50,12 +50,12 @@ fn as_many_are_told_as_left() {
                 by_another(data(t + 1_000, 1)),
             ]
         });
-        assert_eq!(told(requests.collect(), &c), ["unknown"; 6], "{digest}");
+        assert_eq!(reported(requests.collect(), &c), ["unknown"; 6], "{digest}");
     }
 }
 
 #[test]
-fn attempts_in_vain_are_not_told() {
+fn attempts_in_vain_are_not_reported() {
     let c = credential("c");
     let retry = |digest| {
         vec![
@@ -64,9 +64,9 @@ fn attempts_in_vain_are_not_told() {
             data(T + 10_000_000, 1),
         ]
     };
-    assert_eq!(told(retry(5), &c).len(), 1);
+    assert_eq!(reported(retry(5), &c).len(), 1);
     // Other bytes of that length are another write, which waits for its send.
-    assert_eq!(told(retry(6), &c).len(), 2);
+    assert_eq!(reported(retry(6), &c).len(), 2);
     // Two connections try again in between, and two sends leave.
     let both = vec![
         write(T, 1, 70, 5, &c),
@@ -76,7 +76,7 @@ fn attempts_in_vain_are_not_told() {
         write(T + 10_000_001, 4, 71, 6, &c),
         data(T + 20_000_000, 2),
     ];
-    assert_eq!(told(both, &c).len(), 2);
+    assert_eq!(reported(both, &c).len(), 2);
 }
 
 /// The same request left before by a send that proved nothing: the proof of the next does not swallow it.
@@ -91,7 +91,7 @@ fn what_left_before_is_no_attempt_at_what_is_proven() {
         let mut all = vec![write(T, 1, 70, 5, &c)];
         all.extend(first);
         all.extend([write(T + 10_000_001, 2, 70, 5, &c), nested.clone()]);
-        told(all, &c)
+        reported(all, &c)
     };
     let first = data(T + 6_000_000, 1);
     assert_eq!(story(Some(first)), ["nested_send", "unknown"]);

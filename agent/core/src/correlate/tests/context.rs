@@ -94,7 +94,7 @@ fn what_git_checks_out_is_not_written_by_it_but_for_hooks() {
 }
 
 #[test]
-fn on_whose_behalf_is_told_with_the_process() {
+fn on_whose_behalf_is_reported_with_the_process() {
     let actor = |path: &str, argv: &[&str]| {
         let events = run(&[
             start(),

@@ -1,4 +1,4 @@
-//! What a runtime brings into a container: told at the container's process, once, and only where it is proven.
+//! What a runtime brings into a container: reported at the container's process, once, and only where it is proven.
 
 use super::*;
 
@@ -138,7 +138,7 @@ fn a_delivery_is_one_event() {
     let mut story = up_to_runc(&c);
     story.extend([
         inside(40, 30, SEC + 8, "/default/c1", &c),
-        // What is told late, and at the container's end.
+        // What is reported late, and at the container's end.
         created(10, SEC + 9, &c),
         read(20, SEC + 10, &c),
         program(50, 20, SEC + 11, &["runc", "--root", "/r", "delete", "c1"]),
@@ -170,7 +170,7 @@ fn a_delivery_is_one_event() {
 
 /// What a runtime sends is told where the credential is in it.
 #[test]
-fn a_runtime_that_sends_it_is_told() {
+fn a_runtime_that_sends_it_is_reported() {
     let c = credential("c");
     let mut story = up_to_runc(&c);
     story.extend([
@@ -194,7 +194,7 @@ fn a_runtime_that_sends_it_is_told() {
     );
 }
 
-/// The container's own holding is its environment: it goes on being told.
+/// The container's own holding is its environment: it goes on being reported.
 #[test]
 fn the_container_is_a_holder() {
     let c = credential("c");
@@ -213,7 +213,7 @@ fn the_container_is_a_holder() {
 /// Nothing is left out that is not proven to be a step: another cgroup, another credential, no child of the reader, or a
 /// reader that starts nothing.
 #[test]
-fn what_is_not_proven_is_told() {
+fn what_is_not_proven_is_reported() {
     let (c, other) = (credential("c"), credential("d"));
     let reads = [("credential_read", 20), ("credential_read", 30)];
     for (what, act) in [
@@ -235,17 +235,17 @@ fn what_is_not_proven_is_told() {
         story.extend([act, stop()]);
         let events = run(&story);
         assert!(events.iter().all(|e| e.delivery.is_none()), "{what}");
-        let told = words(&events);
+        let reported = words(&events);
         assert!(
-            reads.iter().all(|read| told.contains(read)),
-            "{what}: {told:?}"
+            reads.iter().all(|read| reported.contains(read)),
+            "{what}: {reported:?}"
         );
     }
 }
 
-/// Who reads the configuration and has nothing to do with the container is told, before and after.
+/// Who reads the configuration and has nothing to do with the container is reported, before and after.
 #[test]
-fn a_thief_is_told() {
+fn a_thief_is_reported() {
     let c = credential("c");
     let mut story = up_to_runc(&c);
     story.extend([
@@ -261,14 +261,17 @@ fn a_thief_is_told() {
         stop(),
     ]);
     let events = run(&story);
-    let told = words(&events);
+    let reported = words(&events);
     for reader in [60, 61, 62] {
         assert!(
-            told.contains(&("credential_read", reader)),
-            "{reader}: {told:?}"
+            reported.contains(&("credential_read", reader)),
+            "{reader}: {reported:?}"
         );
     }
-    assert_eq!(told.iter().filter(|t| t.0 == "credential_read").count(), 3);
+    assert_eq!(
+        reported.iter().filter(|t| t.0 == "credential_read").count(),
+        3
+    );
 }
 
 /// A container of which only its pid namespace is known: it was gone before its cgroup could be read.
@@ -310,7 +313,7 @@ fn an_exec_into_a_container() {
     assert_eq!(delivery.unwrap().container, "c1");
 }
 
-/// What finds no room to wait is told at once.
+/// What finds no room to wait is reported at once.
 #[test]
 fn what_waits_is_bounded() {
     let c = credential("c");

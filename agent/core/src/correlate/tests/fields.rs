@@ -13,8 +13,8 @@ fn time(seconds: u64, nanos: u64) -> Option<u64> {
     Some(seconds * SEC + nanos)
 }
 
-fn stamp(boot_ns: u64) -> Stamp {
-    Stamp {
+fn task_info(boot_ns: u64) -> TaskInfo {
+    TaskInfo {
         boot_ns,
         pid: Pid {
             tgid: 310,
@@ -103,7 +103,7 @@ fn process() -> Process {
 
 fn seen(boot_ns: u64) -> ExecSeen {
     ExecSeen {
-        at: stamp(boot_ns),
+        at: task_info(boot_ns),
         parent: pid(309),
         exe: ExeFacts {
             path: "/usr/bin/node".to_owned(),
@@ -129,9 +129,10 @@ fn seen(boot_ns: u64) -> ExecSeen {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "every field there is, in one story")]
 fn every_field_arrives() {
     let read = Observation::File(Box::new(FileSeen {
-        at: stamp(21 * SEC),
+        at: task_info(21 * SEC),
         access: Access::Read,
         file: file(),
         credentials: vec![token()],
@@ -142,7 +143,7 @@ fn every_field_arrives() {
     let sent = send(
         310,
         22 * SEC,
-        Ends {
+        Endpoints {
             sock: 5,
             local_ip: "10.0.0.7".to_owned(),
             local_port: 40_123,
@@ -150,7 +151,7 @@ fn every_field_arrives() {
             peer_port: 8_080,
             protocol: "tcp".to_owned(),
             net_ns: 4_026_531_999,
-            ..Ends::default()
+            ..Endpoints::default()
         },
         None,
         None,
@@ -159,13 +160,13 @@ fn every_field_arrives() {
     let Observation::Send(mut sent) = sent else {
         unreachable!()
     };
-    sent.at = stamp(22 * SEC);
+    sent.at = task_info(22 * SEC);
     sent.payload.hosts = vec![HostName {
         name: "registry.example.test".to_owned(),
         provenance: "host_header".to_owned(),
     }];
     let exit = Observation::Exit {
-        at: stamp(23 * SEC),
+        at: task_info(23 * SEC),
         status: 3,
         signal: 0,
         dumped: None,
@@ -284,14 +285,14 @@ fn a_child_has_pids_and_a_start_of_its_own() {
         start: 2_050,
     };
     let fork = Observation::Fork {
-        at: stamp(20 * SEC + 500_000_000),
+        at: task_info(20 * SEC + 500_000_000),
         child,
         child_ns_tgid: 18,
     };
     let killed = Observation::Exit {
-        at: Stamp {
+        at: TaskInfo {
             pid: child,
-            ..stamp(23 * SEC)
+            ..task_info(23 * SEC)
         },
         status: 0,
         signal: 9,

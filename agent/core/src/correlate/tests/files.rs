@@ -11,7 +11,7 @@ fn facts(mode: u32) -> FileFacts {
 }
 
 fn changed(
-    at: Option<Stamp>,
+    at: Option<TaskInfo>,
     (file, change): (FileFacts, FileChange),
     credentials: Vec<CredentialRef>,
 ) -> Observation {
@@ -42,19 +42,19 @@ fn one_event_a_credential_with_who_did_it() {
         // Tighter is no technique of anybody's.
         changed(None, (facts(0o400), change), vec![credential("a")]),
     ]);
-    let told = of(&events, "credential_file_changed");
-    assert_eq!(told.len(), 3);
-    for (event, name) in told.iter().zip(["a", "b", "a"]) {
+    let reported = of(&events, "credential_file_changed");
+    assert_eq!(reported.len(), 3);
+    for (event, name) in reported.iter().zip(["a", "b", "a"]) {
         let fingerprint = &event.credential.as_ref().unwrap().fingerprint;
         assert_eq!(*fingerprint, credential(name).fingerprint);
         assert!(event.evidence.is_none() && event.coverage.is_empty());
     }
-    assert_eq!(told[0].process.as_ref().unwrap().pid, 2);
-    assert_eq!(told[0].source.as_ref().unwrap().mode, "0644");
-    let before = told[0].change.as_ref().unwrap().before.unwrap();
+    assert_eq!(reported[0].process.as_ref().unwrap().pid, 2);
+    assert_eq!(reported[0].source.as_ref().unwrap().mode, "0644");
+    let before = reported[0].change.as_ref().unwrap().before.unwrap();
     assert_eq!(before.mode, 0o600);
-    assert_eq!(told[0].attack, ["T1222.002"]);
-    assert!(told[2].process.is_none() && told[2].attack.is_empty());
+    assert_eq!(reported[0].attack, ["T1222.002"]);
+    assert!(reported[2].process.is_none() && reported[2].attack.is_empty());
 }
 
 fn write(tgid: u32, boot_ns: u64, inode: u64, path: &str, total: u64) -> Observation {
@@ -159,7 +159,11 @@ fn sizes_and_times_have_to_fit() {
     none((3 * SEC, 500), (9, "/tmp/x.tgz", 5), "too short");
     let much = 300 * 1024;
     let events = packed((3 * SEC, much), (9, "/tmp/x.tgz", 2 * much), vec![]);
-    assert_eq!(of(&events, "credential_sent").len(), 1, "not all was told");
+    assert_eq!(
+        of(&events, "credential_sent").len(),
+        1,
+        "not all was reported"
+    );
 }
 
 fn piped(tgid: u32, boot_ns: u64, stdin: Option<u64>, stdout: Option<u64>) -> Observation {
@@ -175,9 +179,9 @@ fn piped(tgid: u32, boot_ns: u64, stdin: Option<u64>, stdout: Option<u64>) -> Ob
 }
 
 /// tar (10) reads a key and pipes it to openssl (11), which writes a file; curl (20) reads that and sends it. The file that
-/// tar read had to be inspected first: what is told of them all comes after a tick that was later.
+/// tar read had to be inspected first: what is reported about them all comes after a tick that was later.
 #[test]
-fn a_file_at_the_end_of_a_pipeline_however_late_it_is_told() {
+fn a_file_at_the_end_of_a_pipeline_however_late_it_is_reported() {
     let ms = 1_000_000;
     let story = |read_at: u64, begun: u64, wrote_at: u64| {
         let events = run(&[
@@ -261,8 +265,8 @@ fn what_was_sent_before_the_read_is_not_of_it() {
 
 #[test]
 fn what_a_child_says_to_its_parent_is_passed_on() {
-    let told = |path: &str, peer: u32, total: u64| {
-        let pair = Ends {
+    let reported = |path: &str, peer: u32, total: u64| {
+        let pair = Endpoints {
             sock: 7,
             protocol: "unix".to_owned(),
             path: path.to_owned(),
@@ -272,7 +276,7 @@ fn what_a_child_says_to_its_parent_is_passed_on() {
                 start: u64::from(peer) * 10,
                 ..PeerSeen::default()
             })),
-            ..Ends::default()
+            ..Endpoints::default()
         };
         let events = run(&[
             start(),
@@ -301,21 +305,21 @@ fn what_a_child_says_to_its_parent_is_passed_on() {
         sent.iter().map(way).collect::<Vec<_>>()
     };
     let way = vec![("read".to_owned(), 10), ("socket".to_owned(), 20)];
-    assert_eq!(told("", 20, 500), [way]);
-    assert!(told("", 30, 500).is_empty(), "no ancestor");
-    assert!(told("/run/x.sock", 20, 500).is_empty(), "a service");
-    assert!(told("", 20, 8).is_empty(), "too short");
+    assert_eq!(reported("", 20, 500), [way]);
+    assert!(reported("", 30, 500).is_empty(), "no ancestor");
+    assert!(reported("/run/x.sock", 20, 500).is_empty(), "a service");
+    assert!(reported("", 20, 8).is_empty(), "too short");
 }
 
 #[test]
-fn a_core_dump_is_told_with_what_the_process_held() {
+fn a_core_dump_is_reported_with_what_the_process_held() {
     let died = |dumped: Option<&str>| Observation::Exit {
         at: at(10, 5 * SEC),
         status: 0,
         signal: 11,
         dumped: dumped.map(str::to_owned),
     };
-    let told = |dumped| {
+    let reported = |dumped| {
         let key = (1, "/root/.ssh/id", 400);
         run(&[
             start(),
@@ -326,7 +330,7 @@ fn a_core_dump_is_told_with_what_the_process_held() {
             died(dumped),
         ])
     };
-    let events = told(Some("|/usr/lib/systemd/systemd-coredump %P"));
+    let events = reported(Some("|/usr/lib/systemd/systemd-coredump %P"));
     let taken = of(&events, "credential_taken");
     assert_eq!(taken.len(), 1);
     let evidence = taken[0].evidence.as_ref().unwrap();
@@ -337,21 +341,21 @@ fn a_core_dump_is_told_with_what_the_process_held() {
         taken[0].coverage,
         ["the kernel handed a core dump to: /usr/lib/systemd/systemd-coredump %P"]
     );
-    let events = told(Some("/var/crash/core.%p"));
+    let events = reported(Some("/var/crash/core.%p"));
     assert!(of(&events, "credential_taken")[0].coverage[0].ends_with("/var/crash/core.%p"));
-    assert!(of(&told(None), "credential_taken").is_empty());
+    assert!(of(&reported(None), "credential_taken").is_empty());
 }
 
 #[test]
-fn a_file_of_many_credentials_is_told_of_in_part_and_says_so() {
+fn a_file_of_many_credentials_is_reported_in_part_and_says_so() {
     let many: Vec<CredentialRef> = (0..40).map(|n| credential(&n.to_string())).collect();
     let change = FileChange::new(FileAction::Deleted);
     let events = run(&[start(), changed(None, (facts(0o600), change), many)]);
-    let told = of(&events, "credential_file_changed");
-    assert_eq!(told.len(), 32);
+    let reported = of(&events, "credential_file_changed");
+    assert_eq!(reported.len(), 32);
     assert_eq!(
-        told[31].coverage,
+        reported[31].coverage,
         ["the same is true of 8 more in this file"]
     );
-    assert!(told[..31].iter().all(|e| e.coverage.is_empty()));
+    assert!(reported[..31].iter().all(|e| e.coverage.is_empty()));
 }

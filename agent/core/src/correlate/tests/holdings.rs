@@ -34,7 +34,7 @@ fn a_retry_is_one_send() {
 
 /// The record of an exec was lost: /proc tells what runs now, and it is not what held the old environment.
 #[test]
-fn a_program_nobody_told_about_has_its_own_environment() {
+fn a_program_nobody_reported_about_has_its_own_environment() {
     let (old, new, f) = (credential("old"), credential("new"), credential("f"));
     let read = Observation::File(Box::new(FileSeen {
         at: at(10, 2 * SEC),
@@ -288,7 +288,7 @@ fn a_process_ends_once() {
     assert_eq!(of(&events, "process_exit").len(), 1);
 }
 
-/// fanotify tells the open of a process that is gone by then, and knows its number only; the read's record comes after.
+/// fanotify reports the open of a process that is gone by then, and knows its number only; the read's record comes after.
 #[test]
 fn an_open_without_a_start_time_does_not_replace_its_process() {
     let f = credential("f");
@@ -314,7 +314,7 @@ fn an_open_without_a_start_time_does_not_replace_its_process() {
         seen(Access::Read, start_of, "raw_tp:mm_filemap_get_pages"),
         stop(),
     ]);
-    let told: Vec<_> = events
+    let reported: Vec<_> = events
         .iter()
         .filter(|e| e.credential.is_some())
         .map(|e| {
@@ -322,5 +322,5 @@ fn an_open_without_a_start_time_does_not_replace_its_process() {
             (e.kind, process.key.ends_with(":1"))
         })
         .collect();
-    assert_eq!(told, [(EventKind::CredentialRead, true)]);
+    assert_eq!(reported, [(EventKind::CredentialRead, true)]);
 }

@@ -172,9 +172,9 @@ fn a_key_is_not_what_a_token_endpoint_gave() {
     assert!(used.source.as_ref().unwrap().parents.is_empty());
 }
 
-/// Tokens that come and go do not take the places of what was read, of which sixteen are told.
+/// Tokens that come and go do not take the places of what was read, of which sixteen are reported.
 #[test]
-fn what_was_read_is_told_before_what_was_first_seen_in_use() {
+fn what_was_read_is_reported_before_what_was_first_seen_in_use() {
     let key = credential("key");
     let mut steps = vec![start(), exec(10, 1, SEC / 2, vec![])];
     for n in 0..17 {
@@ -207,9 +207,9 @@ fn what_was_read_is_told_before_what_was_first_seen_in_use() {
         wall_ns: 1_060 * SEC,
     });
     let events = run(&steps);
-    let told: Vec<_> = of(&events, "credential_sent")
+    let reported: Vec<_> = of(&events, "credential_sent")
         .into_iter()
         .map(|e| e.credential.as_ref().unwrap().fingerprint.clone())
         .collect();
-    assert!(told.contains(&key.fingerprint), "{told:?}");
+    assert!(reported.contains(&key.fingerprint), "{reported:?}");
 }

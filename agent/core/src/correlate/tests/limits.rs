@@ -1,4 +1,4 @@
-//! What was cut or found no room is told, and told once.
+//! What was cut or found no room is reported, and reported once.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn gaps<'a>(events: &'a [Event], reason: &str) -> Vec<&'a Gap> {
 }
 
 #[test]
-fn a_send_longer_than_what_is_looked_into_says_so() {
+fn a_send_longer_than_what_is_inspected_says_so() {
     let c = credential("c");
     let events = run(&[
         start(),
@@ -41,17 +41,20 @@ fn a_send_longer_than_what_is_looked_into_says_so() {
     );
     assert!(sent[0].truncation.as_ref().is_some_and(|t| t.payload));
     assert_eq!(sent[0].coverage.len(), 1);
-    let told = gaps(&events, "payload_truncated");
-    assert_eq!(told.len(), 1);
+    let reported = gaps(&events, "payload_truncated");
+    assert_eq!(reported.len(), 1);
     assert_eq!(
-        (told[0].count, told[0].signal.map_or("", Signal::word)),
+        (
+            reported[0].count,
+            reported[0].signal.map_or("", Signal::word)
+        ),
         (1, "tcp_send")
     );
-    assert!(!told[0].remedy.is_empty());
+    assert!(!reported[0].remedy.is_empty());
 }
 
 #[test]
-fn a_tls_write_longer_than_what_is_looked_into_says_so() {
+fn a_tls_write_longer_than_what_is_inspected_says_so() {
     let c = credential("c");
     let mut long = tls(10, SEC + 2, 7, 70, 100_000, vec![]);
     if let Observation::TlsWrite(seen) = &mut long {
@@ -117,7 +120,7 @@ fn more_credentials_than_one_process_can_hold_are_a_gap_and_only_one() {
         },
         stop(),
     ]);
-    let told = gaps(&events, "table_full");
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0].count, 6);
+    let reported = gaps(&events, "table_full");
+    assert_eq!(reported.len(), 1);
+    assert_eq!(reported[0].count, 6);
 }

@@ -1,4 +1,4 @@
-//! Who held what when something left, and how often that is told.
+//! Who held what when something left, and how often that is reported.
 
 use super::*;
 
@@ -26,7 +26,7 @@ fn read(
 
 const TIMED: &str = "raw_tp:mm_filemap_get_pages";
 
-fn plain(tgid: u32, boot_ns: u64, ends: Ends, bytes: u64) -> Observation {
+fn plain(tgid: u32, boot_ns: u64, ends: Endpoints, bytes: u64) -> Observation {
     send(tgid, boot_ns, ends, None, None, payload(bytes, vec![]))
 }
 
@@ -54,8 +54,8 @@ fn exit(tgid: u32, boot_ns: u64) -> Observation {
     }
 }
 
-/// Fingerprint, bytes and port of everything that was told as lineage.
-fn told(events: &[Event]) -> Vec<(&str, u64, u32)> {
+/// Fingerprint, bytes and port of everything that was reported as lineage.
+fn reported(events: &[Event]) -> Vec<(&str, u64, u32)> {
     of(events, "credential_sent")
         .into_iter()
         .filter(|e| grade(e) == "lineage")
@@ -80,8 +80,8 @@ fn who_sent_before_it_read_was_no_holder_yet() {
         read(10, 2 * SEC + 1, &c, 5, TIMED),
         tick(9 * SEC),
     ]);
-    assert_eq!(told(&before), []);
-    // Told out of order, as by two processors: the times count.
+    assert_eq!(reported(&before), []);
+    // Reported out of order, as by two processors: the times count.
     let after = run(&[
         start(),
         exec(10, 1, SEC, vec![]),
@@ -89,7 +89,7 @@ fn who_sent_before_it_read_was_no_holder_yet() {
         read(10, SEC + 1, &c, 5, TIMED),
         tick(9 * SEC),
     ]);
-    assert_eq!(told(&after), [(c.fingerprint.as_str(), 100, 80)]);
+    assert_eq!(reported(&after), [(c.fingerprint.as_str(), 100, 80)]);
     // What was sent before is not what it rests on.
     let both = run(&[
         start(),
@@ -99,13 +99,13 @@ fn who_sent_before_it_read_was_no_holder_yet() {
         plain(10, 2 * SEC + 2, ends(1, 80), 7),
         tick(9 * SEC),
     ]);
-    assert_eq!(told(&both), [(c.fingerprint.as_str(), 7, 80)]);
+    assert_eq!(reported(&both), [(c.fingerprint.as_str(), 7, 80)]);
     let sent = of(&both, "credential_sent");
     assert_eq!(sent[0].boot_ns, 2 * SEC + 2);
 }
 
 #[test]
-fn a_read_told_without_its_time_says_so() {
+fn a_read_reported_without_its_time_says_so() {
     let c = credential("c");
     let story = |sent_ns| {
         run(&[
@@ -117,16 +117,16 @@ fn a_read_told_without_its_time_says_so() {
             tick(9 * SEC),
         ])
     };
-    assert_eq!(told(&story(3 * SEC - 1)), []);
+    assert_eq!(reported(&story(3 * SEC - 1)), []);
     let between = story(3 * SEC + 1);
-    assert_eq!(told(&between).len(), 1);
+    assert_eq!(reported(&between).len(), 1);
     let sent = of(&between, "credential_sent");
     assert!(
         sent[0].coverage[0].contains("may have come after"),
         "{sent:#?}"
     );
     let after = story(4 * SEC);
-    assert_eq!(told(&after).len(), 1);
+    assert_eq!(reported(&after).len(), 1);
     assert!(of(&after, "credential_sent")[0].coverage.is_empty());
 }
 
@@ -163,7 +163,7 @@ fn a_kept_connection_is_judged_again_after_something_else_was_met() {
         exec(10, 1, SEC, vec![env(&c, "T")]),
         on(2 * SEC, 100),
         tick(4 * SEC),
-        // Nothing new was met: nothing new is told.
+        // Nothing new was seen: nothing new is reported.
         on(5 * SEC, 100),
         tick(7 * SEC),
         read(10, 8 * SEC, &d, 5, TIMED),
@@ -175,7 +175,7 @@ fn a_kept_connection_is_judged_again_after_something_else_was_met() {
         tick(16 * SEC),
     ]);
     assert_eq!(
-        told(&events),
+        reported(&events),
         [
             (c.fingerprint.as_str(), 100, 80),
             (d.fingerprint.as_str(), 70, 80)
@@ -203,14 +203,14 @@ fn a_proven_credential_does_not_hide_what_else_the_connection_may_have_carried()
         ])
     };
     let large = story(11_800);
-    assert_eq!(told(&large), [(loot.fingerprint.as_str(), 11_800, 80)]);
+    assert_eq!(reported(&large), [(loot.fingerprint.as_str(), 11_800, 80)]);
     let observed: Vec<_> = of(&large, "credential_sent")
         .into_iter()
         .filter(|e| grade(e) == "observed")
         .collect();
     assert_eq!(observed.len(), 1);
     // There is no room for another beside the one that was seen.
-    assert_eq!(told(&story(50)), []);
+    assert_eq!(reported(&story(50)), []);
     // Nor in many requests that each carry it, whatever they come to.
     let mut many = vec![
         start(),
@@ -229,12 +229,12 @@ fn a_proven_credential_does_not_hide_what_else_the_connection_may_have_carried()
     }
     let bare = |at| send(10, at, ends(1, 80), None, None, payload(2_000, vec![]));
     assert_eq!(
-        told(&run(&[many.clone(), vec![tick(9 * SEC)]].concat())),
+        reported(&run(&[many.clone(), vec![tick(9 * SEC)]].concat())),
         []
     );
     // One that does not may be anything.
     let one_more = run(&[many, vec![bare(4 * SEC), tick(9 * SEC)]].concat());
-    assert_eq!(told(&one_more).len(), 1);
+    assert_eq!(reported(&one_more).len(), 1);
 }
 
 #[test]
@@ -251,14 +251,14 @@ fn a_kept_connection_is_judged_again_after_a_rest() {
         on(7 * SEC, 12_000, vec![]),
         tick(9 * SEC),
     ]);
-    let told = told(&events);
-    assert_eq!(told.len(), 1, "{told:?}");
-    assert_eq!(told[0].0, loot.fingerprint);
+    let reported = reported(&events);
+    assert_eq!(reported.len(), 1, "{reported:?}");
+    assert_eq!(reported[0].0, loot.fingerprint);
 }
 
 /// A server on port 443 and its clients.
-fn served(sock: u64, client: &str, client_port: u16) -> Ends {
-    Ends {
+fn served(sock: u64, client: &str, client_port: u16) -> Endpoints {
+    Endpoints {
         sock,
         local_ip: "10.0.0.1".to_owned(),
         local_port: 443,
@@ -266,7 +266,7 @@ fn served(sock: u64, client: &str, client_port: u16) -> Ends {
         peer_port: client_port,
         protocol: "tcp".to_owned(),
         net_ns: 1,
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 
@@ -309,7 +309,7 @@ fn a_server_does_not_send_its_key_to_its_clients() {
         let events = story(direction, clients);
         let token = token.fingerprint.as_str();
         assert_eq!(
-            told(&events),
+            reported(&events),
             [(token, 500, 5_001), (token, 500, 5_003)],
             "once a client"
         );
@@ -322,13 +322,17 @@ fn a_server_does_not_send_its_key_to_its_clients() {
     }
     // It may send its key away on a connection of its own.
     let outgoing = story(Some(Direction::Outgoing), clients);
-    assert_eq!(told(&outgoing).len(), 6);
+    assert_eq!(reported(&outgoing).len(), 6);
     let one = [("10.0.0.2", 5_001); 3];
-    assert_eq!(told(&story(None, one)).len(), 6, "nothing tells who asked");
+    assert_eq!(
+        reported(&story(None, one)).len(),
+        6,
+        "nothing tells who asked"
+    );
 }
 
 #[test]
-fn hellos_and_connects_tell_who_asked() {
+fn hellos_and_connects_report_who_asked() {
     let key = private_key();
     let story = |first: Option<Observation>, hello| {
         let mut sent = plain(10, 3 * SEC, served(1, "10.0.0.2", 5_001), 500);
@@ -346,7 +350,7 @@ fn hellos_and_connects_tell_who_asked() {
         all.extend([sent, data, tick(9 * SEC)]);
         run(&all)
     };
-    assert_eq!(told(&story(None, Some(Direction::Accepted))), []);
+    assert_eq!(reported(&story(None, Some(Direction::Accepted))), []);
     let client = story(None, Some(Direction::Outgoing));
     let direction = |events: &[Event]| {
         let sent = of(events, "credential_sent");
@@ -357,7 +361,7 @@ fn hellos_and_connects_tell_who_asked() {
     // By a hook that sees the connect before there is a socket.
     let asked = Observation::Connect {
         at: at(10, 2 * SEC),
-        ends: Ends {
+        ends: Endpoints {
             sock: 0,
             local_port: 0,
             ..served(0, "10.0.0.2", 5_001)
@@ -371,7 +375,7 @@ fn hellos_and_connects_tell_who_asked() {
 }
 
 #[test]
-fn what_an_exec_lies_between_is_marked_and_told_once_of_all_relatives() {
+fn what_an_exec_lies_between_is_marked_and_reported_once_of_all_relatives() {
     let c = credential("c");
     let mut story = vec![
         start(),
@@ -396,7 +400,7 @@ fn what_an_exec_lies_between_is_marked_and_told_once_of_all_relatives() {
     }
     story.extend([tick(9 * SEC), exit(10, 10 * SEC)]);
     let events = run(&story);
-    let told: Vec<_> = of(&events, "credential_sent")
+    let reported: Vec<_> = of(&events, "credential_sent")
         .into_iter()
         .map(|e| {
             let basis = e.evidence.as_ref().unwrap().lineage_basis.unwrap();
@@ -404,7 +408,7 @@ fn what_an_exec_lies_between_is_marked_and_told_once_of_all_relatives() {
         })
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             (LineageBasis::Own, 80),
             (LineageBasis::Inherited, 443),
@@ -467,7 +471,7 @@ fn an_exposure_that_is_only_inherited_is_counted() {
     assert_eq!(exposed, [(10, "T"), (25, "D"), (26, "OTHER")]);
     let exits = of(&events, "process_exit");
     assert_eq!(exits[0].exit.unwrap().inherited_exposures, 12);
-    // Its environment is its own all the same, from where it came is told.
+    // Its environment is its own all the same, from where it came is reported.
     let sent = of(&events, "credential_sent");
     let source = sent[0].source.as_ref().unwrap();
     assert_eq!(source.env_name, "T");
@@ -476,7 +480,7 @@ fn an_exposure_that_is_only_inherited_is_counted() {
         sent[0].evidence.as_ref().unwrap().lineage_basis,
         Some(LineageBasis::Own)
     );
-    // A command that is followed alone: what it begins with is told, though the one who follows it had it too.
+    // A command that is followed alone: what it begins with is reported, though the one who follows it had it too.
     let mut followed = start();
     if let Observation::Start(start) = &mut followed {
         start.followed = Some(20);
@@ -542,14 +546,14 @@ fn what_was_cut_from_a_file_in_the_making_is_held_by_nobody() {
             fingerprint: part.fingerprint.clone(),
         },
         read(10, 3 * SEC, &whole, 5, TIMED),
-        // Of the version before, told late.
+        // Of the version before, reported late.
         read(10, 3 * SEC + 1, &part, 6, TIMED),
         plain(10, 4 * SEC, ends(1, 80), 100),
         tick(9 * SEC),
         // Learnt again, from another file: it is one after all.
         read(10, 10 * SEC, &part, 7, TIMED),
     ]);
-    assert_eq!(told(&events), [(whole.fingerprint.as_str(), 100, 80)]);
+    assert_eq!(reported(&events), [(whole.fingerprint.as_str(), 100, 80)]);
     let read_again = of(&events, "credential_read")
         .iter()
         .filter(|e| e.credential.as_ref().unwrap().fingerprint == part.fingerprint)

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn unix(path: &str) -> Ends {
-    Ends {
+fn unix(path: &str) -> Endpoints {
+    Endpoints {
         sock: 7,
         protocol: "unix".to_owned(),
         path: path.to_owned(),
@@ -14,12 +14,12 @@ fn unix(path: &str) -> Ends {
             executable: "/usr/sbin/dockerd".to_owned(),
             comm: "dockerd".to_owned(),
         })),
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 
-fn udp(ip: &str, port: u16, local_port: u16) -> Ends {
-    Ends {
+fn udp(ip: &str, port: u16, local_port: u16) -> Endpoints {
+    Endpoints {
         peer_ip: ip.to_owned(),
         local_port,
         protocol: "udp".to_owned(),
@@ -27,7 +27,7 @@ fn udp(ip: &str, port: u16, local_port: u16) -> Ends {
     }
 }
 
-fn datagram(boot_ns: u64, ends: Ends, hits: Vec<Hit>) -> Observation {
+fn datagram(boot_ns: u64, ends: Endpoints, hits: Vec<Hit>) -> Observation {
     send(10, boot_ns, ends, None, None, payload(40, hits))
 }
 
@@ -112,7 +112,7 @@ fn much_that_is_asked_of_a_name_service_is_lineage() {
 }
 
 #[test]
-fn what_cannot_be_looked_into_over_a_unix_socket_is_a_gap_of_holders() {
+fn what_cannot_be_inspected_over_a_unix_socket_is_a_gap_of_holders() {
     let blind = |tgid| {
         let unread = Payload {
             total: 40,
@@ -145,7 +145,7 @@ fn datagrams_are_lineage_once_for_each_peer() {
         datagram(5 * SEC, udp("10.0.0.1", 8_125, 40_002), vec![]),
     ]);
     let sent = of(&events, "credential_sent");
-    let told: Vec<_> = sent
+    let reported: Vec<_> = sent
         .iter()
         .map(|e| {
             let to = e.destination.as_ref().expect("destination");
@@ -153,7 +153,7 @@ fn datagrams_are_lineage_once_for_each_peer() {
         })
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("lineage", "udp", "10.0.0.1", None),
             ("lineage", "udp", "10.0.0.2", None)
@@ -167,8 +167,8 @@ fn asking_for_names_is_no_lineage() {
     let dns = || udp("127.0.0.53", 53, 40_001);
     let quiet = holder(vec![datagram(2 * SEC, dns(), vec![])]);
     assert!(of(&quiet, "credential_sent").is_empty());
-    let told = holder(vec![datagram(2 * SEC, dns(), vec![hit(&c, true)])]);
-    let sent = of(&told, "credential_sent");
+    let reported = holder(vec![datagram(2 * SEC, dns(), vec![hit(&c, true)])]);
+    let sent = of(&reported, "credential_sent");
     assert_eq!(sent.len(), 1);
     assert_eq!((grade(sent[0]), channel(sent[0])), ("observed", "udp"));
     let to = sent[0].destination.as_ref().expect("destination");
@@ -195,7 +195,7 @@ fn an_address_that_was_not_read_is_unknown() {
 }
 
 #[test]
-fn quic_was_not_looked_into() {
+fn quic_was_not_inspected() {
     let mut quic = datagram(2 * SEC, udp("10.0.0.1", 443, 40_001), vec![]);
     if let Observation::Send(send) = &mut quic {
         send.sealed = true;

@@ -5,8 +5,8 @@ use keytrail_model::{AnswerSeen, Request, SourceType};
 
 const ROLE: &str = "/latest/meta-data/iam/security-credentials/web";
 
-fn service(sock: u64) -> Ends {
-    Ends {
+fn service(sock: u64) -> Endpoints {
+    Endpoints {
         peer_ip: "169.254.169.254".to_owned(),
         ..ends(sock, 80)
     }
@@ -73,7 +73,7 @@ fn who_is_given_a_credential_holds_it() {
     assert_eq!(sent[0].source.as_ref().unwrap().path, source.path);
 }
 
-/// An answer whose request was not seen is told with the service alone; what its connection is used for by another
+/// An answer whose request was not seen is reported with the service alone; what its connection is used for by another
 /// process is that one's.
 #[test]
 fn an_answer_is_joined_to_its_own_request() {

@@ -49,8 +49,8 @@ fn pid(tgid: u32) -> Pid {
     }
 }
 
-fn at(tgid: u32, boot_ns: u64) -> Stamp {
-    Stamp {
+fn at(tgid: u32, boot_ns: u64) -> TaskInfo {
+    TaskInfo {
         boot_ns,
         pid: pid(tgid),
         tid: tgid,
@@ -103,12 +103,12 @@ fn exec(tgid: u32, parent: u32, boot_ns: u64, found: Vec<Found>) -> Observation 
 fn env(credential: &CredentialRef, name: &str) -> Found {
     Found {
         credential: credential.clone(),
-        place: Place::Env(name.to_owned()),
+        place: FoundIn::Env(name.to_owned()),
     }
 }
 
-fn ends(sock: u64, port: u16) -> Ends {
-    Ends {
+fn ends(sock: u64, port: u16) -> Endpoints {
+    Endpoints {
         sock,
         local_ip: "127.0.0.1".to_owned(),
         local_port: 40_000 + sock as u16,
@@ -116,7 +116,7 @@ fn ends(sock: u64, port: u16) -> Ends {
         peer_port: port,
         protocol: "tcp".to_owned(),
         net_ns: 1,
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 
@@ -172,7 +172,7 @@ fn tls(
 fn send(
     tgid: u32,
     boot_ns: u64,
-    ends: Ends,
+    ends: Endpoints,
     record: Option<(u8, u16)>,
     call: Option<(u64, u64)>,
     p: Payload,

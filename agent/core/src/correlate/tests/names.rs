@@ -28,7 +28,7 @@ fn pod(uid: &str, namespace: &str, containers: &[(&str, char)]) -> PodNames {
     }
 }
 
-fn told(names: PodNames, boot_ns: u64) -> Observation {
+fn reported(names: PodNames, boot_ns: u64) -> Observation {
     Observation::Pod {
         boot_ns,
         names: Box::new(names),
@@ -39,7 +39,7 @@ fn told(names: PodNames, boot_ns: u64) -> Observation {
 fn program(tgid: u32, boot_ns: u64, cgroup: &str) -> Observation {
     let found = Found {
         credential: credential("k"),
-        place: Place::Env("TOKEN".to_owned()),
+        place: FoundIn::Env("TOKEN".to_owned()),
     };
     let Observation::Exec(mut seen) = exec(tgid, 1, boot_ns, vec![found]) else {
         unreachable!()
@@ -83,7 +83,7 @@ fn names(events: &[Event]) -> Vec<String> {
 #[test]
 fn what_is_known_stands_in_the_event() {
     let events = run(&[
-        told(pod(UID, "payments", &[("app", 'a'), ("proxy", 'b')]), 1),
+        reported(pod(UID, "payments", &[("app", 'a'), ("proxy", 'b')]), 1),
         program(10, 2, &cgroup(UID, 'a')),
         program(11, 3, &cgroup(UID, 'b')),
         program(12, 4, "/system.slice/x.service"),
@@ -92,14 +92,14 @@ fn what_is_known_stands_in_the_event() {
 }
 
 #[test]
-fn a_name_that_comes_late_is_told_once_and_by_the_same_ids() {
+fn a_name_that_comes_late_is_reported_once_and_by_the_same_ids() {
     let events = run(&[
         program(10, 1, &cgroup(UID, 'a')),
         // The pod is known before its container has begun, as far as the cluster says.
-        told(pod(UID, "payments", &[]), 2),
+        reported(pod(UID, "payments", &[]), 2),
         program(11, 3, &cgroup(UID, 'a')),
-        told(pod(UID, "payments", &[("app", 'a')]), 4),
-        told(pod(UID, "payments", &[("app", 'a')]), 5),
+        reported(pod(UID, "payments", &[("app", 'a')]), 4),
+        reported(pod(UID, "payments", &[("app", 'a')]), 5),
         program(12, 6, &cgroup(UID, 'a')),
     ]);
     assert_eq!(
@@ -126,8 +126,8 @@ fn a_name_that_comes_late_is_told_once_and_by_the_same_ids() {
 #[test]
 fn tenants_with_the_same_names_are_not_mixed() {
     let both = [
-        told(pod(UID, "one", &[("app", 'a')]), 1),
-        told(pod(OTHER, "two", &[("app", 'b')]), 1),
+        reported(pod(UID, "one", &[("app", 'a')]), 1),
+        reported(pod(OTHER, "two", &[("app", 'b')]), 1),
     ];
     let events = run(&[
         &both[..],
@@ -167,9 +167,9 @@ fn a_mirror_counts_for_its_own_containers_only() {
     let mut honest = pod(OTHER, "kube-system", &[("etcd", 'a')]);
     honest.mirror = Some(hash.to_owned());
     let events = run(&[
-        told(forged.clone(), 1),
+        reported(forged.clone(), 1),
         program(10, 2, &cgroup(hash, 'a')),
-        told(honest, 3),
+        reported(honest, 3),
         program(11, 4, &cgroup(hash, 'a')),
         program(12, 5, &cgroup(hash, 'd')),
     ]);
@@ -190,7 +190,7 @@ fn a_pod_that_has_gone_is_named_for_a_while() {
         wall_ns: 1_000 * SEC + boot_ns,
     };
     let events = run(&[
-        told(pod(UID, "payments", &[("app", 'a')]), 1),
+        reported(pod(UID, "payments", &[("app", 'a')]), 1),
         gone,
         tick(200 * SEC),
         program(10, 201 * SEC, &cgroup(UID, 'a')),
@@ -200,18 +200,18 @@ fn a_pod_that_has_gone_is_named_for_a_while() {
     assert_eq!(names(&events), ["payments/app", ""]);
 }
 
-/// Whatever a cluster tells, and however many containers come and go, what is kept is bounded; and what found no room is told.
+/// Whatever a cluster tells, and however many containers come and go, what is kept is bounded; and what found no room is reported.
 #[test]
 fn names_are_bounded() {
     let uid = |n: u32| format!("{n:08x}-1111-2222-3333-444455556666");
     let mut core = Core::new();
     core.step(&start());
     for n in 0..5_000 {
-        core.step(&told(pod(&uid(n), "n", &[("app", 'a')]), 1));
+        core.step(&reported(pod(&uid(n), "n", &[("app", 'a')]), 1));
         core.step(&program(10_000 + n, 2, &cgroup(&uid(100_000 + n), 'a')));
     }
-    let told = core.step(&Observation::Stop { boot_ns: 3 }).events;
-    let lost: u64 = told
+    let reported = core.step(&Observation::Stop { boot_ns: 3 }).events;
+    let lost: u64 = reported
         .iter()
         .filter_map(|e| e.gap.as_ref())
         .filter(|gap| gap.reason == GapReason::NamesUnavailable)
@@ -226,7 +226,7 @@ fn names_are_bounded() {
 fn names_are_recorded() {
     let observations = [
         program(10, 1, &cgroup(UID, 'a')),
-        told(pod(UID, "payments", &[("app", 'a')]), 2),
+        reported(pod(UID, "payments", &[("app", 'a')]), 2),
         Observation::PodGone {
             boot_ns: 3,
             uid: UID.to_owned(),

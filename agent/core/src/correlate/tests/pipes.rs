@@ -151,7 +151,7 @@ fn what_a_process_can_read_from_is_known() {
 }
 
 #[test]
-fn a_reader_of_a_holder_is_told_with_the_way() {
+fn a_reader_of_a_holder_is_reported_with_the_way() {
     let c = credential("c");
     // In whatever order, and with pauses: the reader first, or the writer gone before the reader begins.
     let cat = |t| [program(20, t, None, Some(1)), vec![read(20, t + 2, &c)]].concat();
@@ -391,9 +391,9 @@ fn who_takes_what_a_child_writes_is_a_reader() {
             tick(9 * SEC),
         ],
     ]);
-    let told = sent(&events);
-    assert_eq!(told.len(), 1, "{events:#?}");
-    assert_eq!(told[0].process.as_ref().unwrap().pid, 30);
+    let reported = sent(&events);
+    assert_eq!(reported.len(), 1, "{events:#?}");
+    assert_eq!(reported[0].process.as_ref().unwrap().pid, 30);
 }
 
 #[test]
@@ -430,14 +430,14 @@ fn a_shells_own_command_is_known_when_it_ends() {
         vec![plain(30, 2 * SEC, vec![hit(&c, true)]), tick(9 * SEC)],
     ]
     .concat());
-    let told = sent(&events);
-    assert_eq!(told.len(), 1, "{events:#?}");
-    assert_eq!(way(told[0]), [("env", 10), ("fork", 20), ("pipe", 30)]);
-    assert_eq!(told[0].source.as_ref().unwrap().env_name, "T");
+    let reported = sent(&events);
+    assert_eq!(reported.len(), 1, "{events:#?}");
+    assert_eq!(way(reported[0]), [("env", 10), ("fork", 20), ("pipe", 30)]);
+    assert_eq!(reported[0].source.as_ref().unwrap().env_name, "T");
 }
 
 #[test]
-fn the_engine_is_told_who_is_of_interest() {
+fn the_engine_learns_who_is_of_interest() {
     let c = credential("c");
     let mut core = Core::new();
     // Those who are to be captured, whatever was decided of them.

@@ -1,4 +1,4 @@
-//! The same send again and again: the first are told one by one, the others together, and none is left out.
+//! The same send again and again: the first are reported one by one, the others together, and none is left out.
 
 use super::*;
 
@@ -15,7 +15,7 @@ fn tick(boot_ns: u64) -> Observation {
 
 /// One send of `c` to `port`, `step` milliseconds after `from`.
 fn one(c: &CredentialRef, port: u16, from: u64, step: u64) -> Observation {
-    let own = Ends {
+    let own = Endpoints {
         local_port: 50_000 + step as u16,
         ..ends(step + 1, port)
     };
@@ -77,7 +77,7 @@ fn what_goes_on_often_is_one_event_in_a_window_until_it_ends() {
     let mut expected = vec![1; ONE_BY_ONE];
     expected.extend([68, 100, 100]);
     assert_eq!(counts, expected);
-    // A window without any: then the first are told at once again.
+    // A window without any: then the first are reported at once again.
     all.push(tick(windows(5)));
     all.extend((0..3).map(|n| one(&c, 80, windows(5) + 1, n)));
     all.push(stop());
@@ -88,7 +88,7 @@ fn what_goes_on_often_is_one_event_in_a_window_until_it_ends() {
 }
 
 #[test]
-fn another_end_request_credential_or_program_is_told_by_itself() {
+fn another_end_request_credential_or_program_is_reported_by_itself() {
     let (c, d) = (credential("c"), credential("d"));
     let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T"), env(&d, "D")])];
     let asked = |path: &str| {
@@ -114,7 +114,7 @@ fn another_end_request_credential_or_program_is_told_by_itself() {
     let events = run(&all);
     let counts: Vec<u64> = sums(&events).iter().map(|s| s.0).collect();
     let mut expected = vec![1; ONE_BY_ONE + 4];
-    // What the program before had sent is told before it is another.
+    // What the program before had sent is reported before it is another.
     expected.extend([18, 1]);
     assert_eq!(counts, expected);
     let place = |kind: &str, nth: usize| {
@@ -126,7 +126,7 @@ fn another_end_request_credential_or_program_is_told_by_itself() {
 }
 
 #[test]
-fn an_end_tells_what_was_counted() {
+fn an_end_reports_what_was_counted() {
     let c = credential("c");
     let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
     all.extend((0..40).map(|n| one(&c, 80, 2 * SEC, n)));
@@ -146,7 +146,7 @@ fn an_end_tells_what_was_counted() {
     }
 }
 
-/// Kinds beyond those that are remembered are told one by one: nothing is counted that could not be told.
+/// Kinds beyond those that are remembered are reported one by one: nothing is counted that could not be reported.
 #[test]
 fn a_full_table_counts_nothing() {
     let many = 4_200_u64;
@@ -165,7 +165,7 @@ fn a_full_table_counts_nothing() {
 }
 
 /// The lineage of `port` by `number` connections, a millisecond apart.
-fn connections(ends: impl Fn(u64) -> Ends, from: u64, number: u64) -> Vec<Observation> {
+fn connections(ends: impl Fn(u64) -> Endpoints, from: u64, number: u64) -> Vec<Observation> {
     let one = |n| {
         let t = from + n * 1_000_000;
         send(10, t, ends(n), None, None, payload(100, vec![]))
@@ -174,15 +174,15 @@ fn connections(ends: impl Fn(u64) -> Ends, from: u64, number: u64) -> Vec<Observ
 }
 
 #[test]
-fn lineage_to_one_place_is_told_together() {
+fn lineage_to_one_place_is_reported_together() {
     let c = credential("c");
-    let to = |sock: u64, port| Ends {
+    let to = |sock: u64, port| Endpoints {
         local_port: 50_000 + sock as u16,
         ..ends(sock, port)
     };
     let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
     all.extend(connections(|n| to(n + 1, 80), 2 * SEC, 60));
-    // Another place, met in between, is told by itself.
+    // Another place, met in between, is reported by itself.
     all.extend(connections(|n| to(n + 100, 81), 2 * SEC, 1));
     all.extend([tick(4 * SEC), tick(14 * SEC), stop()]);
     let events = run(&all);
@@ -214,9 +214,9 @@ fn lineage_to_one_place_is_told_together() {
 }
 
 #[test]
-fn what_many_clients_of_one_port_were_given_is_told_together() {
+fn what_many_clients_of_one_port_were_given_is_reported_together() {
     let c = credential("c");
-    let client = |n: u64| Ends {
+    let client = |n: u64| Endpoints {
         sock: n + 1,
         local_ip: "10.0.0.1".to_owned(),
         local_port: 443,
@@ -224,7 +224,7 @@ fn what_many_clients_of_one_port_were_given_is_told_together() {
         peer_port: 5_000,
         protocol: "tcp".to_owned(),
         net_ns: 1,
-        ..Ends::default()
+        ..Endpoints::default()
     };
     let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
     all.extend(
@@ -243,7 +243,7 @@ fn what_many_clients_of_one_port_were_given_is_told_together() {
     let mut expected = vec![1; ONE_BY_ONE];
     expected.push(44);
     assert_eq!(counts, expected);
-    // None of them is the one that was told last.
+    // None of them is the one that was reported last.
     let sum = of(&events, "credential_sent").pop().unwrap();
     let to = sum.destination.as_ref().unwrap();
     assert_eq!((to.ip.as_str(), to.port, to.local_port), ("", 0, 443));
@@ -268,9 +268,9 @@ fn where_in_a_request_it_stood_is_not_counted_away() {
         payload(100, vec![in_url]),
     ));
     let events = run(&all);
-    let told = of(&events, "credential_sent")
+    let reported = of(&events, "credential_sent")
         .into_iter()
         .filter(|e| e.evidence.as_ref().is_some_and(|e| e.in_url))
         .count();
-    assert_eq!(told, 1);
+    assert_eq!(reported, 1);
 }

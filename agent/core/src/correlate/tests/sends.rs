@@ -29,12 +29,12 @@ fn a_holder_that_sends_other_bytes_is_lineage_only() {
 #[test]
 fn a_socket_used_again_hides_no_earlier_connection() {
     let (c, d) = (credential("c"), credential("d"));
-    let other = Ends {
+    let other = Endpoints {
         peer_ip: "127.0.0.2".to_owned(),
         local_port: 50_000,
         ..ends(1, 81)
     };
-    let third = Ends {
+    let third = Endpoints {
         local_port: 50_001,
         ..other.clone()
     };
@@ -51,7 +51,7 @@ fn a_socket_used_again_hides_no_earlier_connection() {
         },
         stop(),
     ]);
-    let told: Vec<_> = of(&events, "credential_sent")
+    let reported: Vec<_> = of(&events, "credential_sent")
         .iter()
         .map(|e| {
             let to = e.destination.as_ref().expect("destination");
@@ -59,15 +59,16 @@ fn a_socket_used_again_hides_no_earlier_connection() {
         })
         .collect();
     let count = |grade: &str, ip: &str, port: u32| {
-        told.iter()
+        reported
+            .iter()
             .filter(|t| (t.0, t.1, t.2) == (grade, ip, port))
             .count()
     };
-    assert_eq!(count("lineage", "127.0.0.1", 80), 2, "{told:?}");
-    assert_eq!(count("observed", "127.0.0.2", 81), 1, "{told:?}");
+    assert_eq!(count("lineage", "127.0.0.1", 80), 2, "{reported:?}");
+    assert_eq!(count("observed", "127.0.0.2", 81), 1, "{reported:?}");
     // Only the third connection: the second carried a secret.
-    assert_eq!(count("lineage", "127.0.0.2", 81), 2, "{told:?}");
-    assert_eq!(told.len(), 5);
+    assert_eq!(count("lineage", "127.0.0.2", 81), 2, "{reported:?}");
+    assert_eq!(reported.len(), 5);
 }
 
 #[test]
@@ -152,6 +153,7 @@ fn continuing(mut observation: Observation) -> Observation {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn an_identifier_at_the_end_of_a_payload_waits_for_what_comes_next() {
     let c = credential("c");
     let clear = |t, hits| send(10, t, ends(1, 80), None, None, payload(20, hits));
@@ -261,7 +263,7 @@ fn known_by(credential: &CredentialRef, by: IdentifiedBy) -> Hit {
     }
 }
 
-/// By what each send that was told is known.
+/// By what each send that was reported is known.
 fn proofs(events: &[Event]) -> Vec<IdentifiedBy> {
     of(events, "credential_sent")
         .iter()
@@ -270,7 +272,7 @@ fn proofs(events: &[Event]) -> Vec<IdentifiedBy> {
 }
 
 #[test]
-fn a_credential_is_told_by_its_best_proof() {
+fn a_credential_is_recognized_by_its_best_proof() {
     let c = credential("c");
     let hits = vec![
         known_by(&c, IdentifiedBy::JwtClaim),
@@ -375,8 +377,9 @@ fn the_credentials_of_one_send_are_one_group() {
     ]);
     let groups = |kind: &str, port: u32| -> Vec<(u64, u64)> {
         let to = |e: &&&Event| e.destination.as_ref().map_or(0, |d| d.port) == port;
-        let told = of(&events, kind);
-        told.iter()
+        let reported = of(&events, kind);
+        reported
+            .iter()
             .filter(to)
             .map(|e| (e.group, e.id.sequence))
             .collect()

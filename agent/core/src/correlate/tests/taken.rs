@@ -16,14 +16,14 @@ fn taken(reader: u32, victim: u32, boot_ns: u64, what: Taken) -> Observation {
 fn in_env(name: &str) -> Found {
     Found {
         credential: credential(name),
-        place: Place::Env(format!("{}_TOKEN", name.to_uppercase())),
+        place: FoundIn::Env(format!("{}_TOKEN", name.to_uppercase())),
     }
 }
 
 fn in_argv(name: &str) -> Found {
     Found {
         credential: credential(name),
-        place: Place::Argv(1),
+        place: FoundIn::Argv(1),
     }
 }
 
@@ -54,7 +54,7 @@ fn an_environment_gives_what_lies_in_it_and_no_more() {
         taken(20, 10, 4 * SEC, Taken::Environment),
     ]);
     let found = takes(&events);
-    assert_eq!(found.len(), 1, "told once, of the environment alone");
+    assert_eq!(found.len(), 1, "reported once, of the environment alone");
     let event = found[0];
     assert_eq!(event.process.as_ref().unwrap().pid, 20);
     assert_eq!(event.victim.as_ref().unwrap().pid, 10);
@@ -64,7 +64,7 @@ fn an_environment_gives_what_lies_in_it_and_no_more() {
     assert_eq!(evidence.channel, Channel::ProcessEnvironment);
     assert!(
         core.holds(pid(20)),
-        "what it sends is looked at from here on"
+        "what it sends is inspected from here on"
     );
 }
 
@@ -77,7 +77,7 @@ fn tick_at(boot_ns: u64) -> Observation {
 
 #[test]
 fn what_came_with_an_exec_may_have_come_after_the_read() {
-    // The read is told without its time: it was some time after the tick.
+    // The read is reported without its time: it was some time after the tick.
     let (_, events) = story(&[
         start(),
         tick_at(SEC),
@@ -109,7 +109,7 @@ fn memory_may_have_held_anything_the_process_holds() {
     }
 }
 
-/// A read from before the victim held anything is told late, and the next one of the same process right behind it.
+/// A read from before the victim held anything is reported late, and the next one of the same process right behind it.
 #[test]
 fn a_read_that_came_too_early_does_not_speak_for_the_next() {
     let (_, events) = story(&[
@@ -189,7 +189,7 @@ fn what_a_call_takes_may_be_anything_the_process_holds() {
         }
         assert!(
             core.holds(pid(20)),
-            "what it sends is looked at from here on"
+            "what it sends is inspected from here on"
         );
     }
 }

@@ -125,12 +125,12 @@ fn memory_bio_by_record_length_only_when_unique() {
 }
 
 /// A client's hello, and the end of its handshake: TLS 1.3.
-fn greeting(ends: Ends) -> Observation {
+fn greeting(ends: Endpoints) -> Observation {
     let hello = Some((0x16, 512));
     send(10, SEC + 1, ends, hello, None, payload(517, vec![]))
 }
 
-fn finished(ends: Ends) -> Observation {
+fn finished(ends: Endpoints) -> Observation {
     let change = Some((0x14, 1));
     let mut observation = send(10, SEC + 1, ends, change, None, payload(64, vec![]));
     if let Observation::Send(send) = &mut observation {
@@ -200,6 +200,7 @@ fn once(mut write: Observation) -> Observation {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn writes_kept_in_memory_are_joined_by_exact_length_and_never_swapped() {
     let c = credential("c");
     let write = |t, call, session, total| tls(10, t, call, session, total, vec![hit(&c, true)]);
@@ -442,7 +443,7 @@ fn of_a_holder(credential: &CredentialRef, story: Vec<Observation>) -> Vec<Event
 }
 
 /// What a library was given and did not send was not sent; what it was given without a credential, and sent, tells that
-/// it is one that is looked into.
+/// it is one that is inspected.
 #[test]
 fn only_what_left_was_sent() {
     let c = credential("c");
@@ -487,11 +488,11 @@ fn lost_records_are_not_taken_for_a_library_that_is_not_hooked() {
         (vec![lost(SEC), sent(2 * SEC)], true),
     ] {
         let events = of_a_holder(&c, story);
-        let told = events.iter().any(|e| {
+        let reported = events.iter().any(|e| {
             let gap = e.gap.as_ref();
             gap.is_some_and(|gap| gap.reason == GapReason::LibraryNotCovered)
         });
-        assert_eq!(told, not_hooked, "{events:#?}");
+        assert_eq!(reported, not_hooked, "{events:#?}");
         let lineage = of(&events, "credential_sent");
         assert_eq!(lineage.len(), 1);
         assert_eq!(
@@ -540,7 +541,7 @@ fn a_socket_used_again_lends_no_names_to_the_connection_before() {
         }
         observation
     };
-    let again = Ends {
+    let again = Endpoints {
         local_port: 50_000,
         ..ends(1, 80)
     };
@@ -696,17 +697,17 @@ fn no_proven_claim_vanishes() {
     let all = destinations(&events);
     assert_eq!(all.len(), 6_000);
     let unknown = all.iter().filter(|d| d.0 == 0).count() as u64;
-    let told: u64 = of(&events, "coverage_gap")
+    let reported: u64 = of(&events, "coverage_gap")
         .into_iter()
         .filter_map(|e| e.gap.as_ref())
         .filter(|gap| gap.detail.contains("destinations of TLS writes"))
         .map(|gap| gap.count)
         .sum();
-    assert!(unknown > 0 && told == unknown, "{unknown} {told}");
+    assert!(unknown > 0 && reported == unknown, "{unknown} {reported}");
 }
 
 /// A write of a session that names its socket.
-fn by_fd(boot_ns: u64, call: u64, total: u64, ends: &Ends, hits: Vec<Hit>) -> Observation {
+fn by_fd(boot_ns: u64, call: u64, total: u64, ends: &Endpoints, hits: Vec<Hit>) -> Observation {
     let Observation::TlsWrite(mut seen) = tls(10, boot_ns, call, 70, total, hits) else {
         unreachable!()
     };
@@ -718,7 +719,7 @@ fn by_fd(boot_ns: u64, call: u64, total: u64, ends: &Ends, hits: Vec<Hit>) -> Ob
     Observation::TlsWrite(seen)
 }
 
-fn record(boot_ns: u64, tid: u32, ends: Ends, length: u16) -> Observation {
+fn record(boot_ns: u64, tid: u32, ends: Endpoints, length: u16) -> Observation {
     let total = u64::from(length) + 5;
     let observation = send(
         10,
@@ -739,7 +740,7 @@ fn record(boot_ns: u64, tid: u32, ends: Ends, length: u16) -> Observation {
 fn a_session_that_names_its_socket_is_found_there_only() {
     let c = credential("c");
     let (mine, other) = (ends(1, 443), ends(2, 444));
-    let handshake = |ends: Ends| {
+    let handshake = |ends: Endpoints| {
         send(
             10,
             SEC + 1,
@@ -841,7 +842,7 @@ mod next_send {
         }
     }
 
-    fn told(story: Vec<Observation>, c: &CredentialRef) -> Vec<(u32, String)> {
+    fn reported(story: Vec<Observation>, c: &CredentialRef) -> Vec<(u32, String)> {
         let mut all = greeted(&story);
         all.extend(story);
         destinations(&of_a_holder(c, all))
@@ -852,7 +853,7 @@ mod next_send {
     }
 
     #[test]
-    fn writes_of_one_length_are_told_apart_by_what_was_done_last() {
+    fn writes_of_one_length_are_distinguished_by_what_was_done_last() {
         let (c, other) = (credential("c"), credential("d"));
         let story = vec![
             // The library keeps nothing of these: the handshakes go on.
@@ -868,7 +869,7 @@ mod next_send {
             finished_with_data(T + 31, 2),
             tick(T + 2 * SEC),
         ];
-        assert_eq!(told(story, &c), [by_next_send(441), by_next_send(442)]);
+        assert_eq!(reported(story, &c), [by_next_send(441), by_next_send(442)]);
     }
 
     #[test]
@@ -880,7 +881,7 @@ mod next_send {
             by_the_same_thread(later(T + 2, 1, 122 + 72, &[(0x17, 117), (0x17, 67)])),
             tick(T + 2 * SEC),
         ];
-        assert_eq!(told(story, &c), [by_next_send(441)]);
+        assert_eq!(reported(story, &c), [by_next_send(441)]);
     }
 
     /// Sockets without room: the send that followed was another session's, and the write's own comes later.
@@ -893,7 +894,7 @@ mod next_send {
             data(T + 1_000, 1),
             tick(T + 2 * SEC),
         ];
-        assert_eq!(told(story, &c), [(0, "unknown".to_owned())]);
+        assert_eq!(reported(story, &c), [(0, "unknown".to_owned())]);
     }
 
     #[test]
@@ -912,7 +913,7 @@ mod next_send {
                 send,
                 tick(T + 2 * SEC),
             ];
-            let found: Vec<String> = told(story, &c).into_iter().map(|(_, by)| by).collect();
+            let found: Vec<String> = reported(story, &c).into_iter().map(|(_, by)| by).collect();
             assert_eq!(found, [method]);
         }
     }
@@ -927,7 +928,7 @@ mod next_send {
             data(T + 2, 1),
             tick(T + 2 * SEC),
         ];
-        assert!(told(story, &c).iter().all(|(_, by)| by != "next_send"));
+        assert!(reported(story, &c).iter().all(|(_, by)| by != "next_send"));
     }
 
     /// A program that sends at once does not send later what only happens to be as long.
@@ -942,6 +943,6 @@ mod next_send {
             by_another_thread(data(T + 20, 3)),
             tick(T + 2 * SEC),
         ];
-        assert!(told(story, &c).iter().all(|(port, _)| *port == 0));
+        assert!(reported(story, &c).iter().all(|(port, _)| *port == 0));
     }
 }

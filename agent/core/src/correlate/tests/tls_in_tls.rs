@@ -59,13 +59,13 @@ fn a_write_goes_where_the_session_goes_that_its_record_is_given_to() {
             sent(T + 19, 2, 71),
         ],
     );
-    let told = of(&events, "credential_sent");
-    assert_eq!(told.len(), 1, "{events:#?}");
+    let reported = of(&events, "credential_sent");
+    assert_eq!(reported.len(), 1, "{events:#?}");
     assert_eq!(
-        (grade(told[0]), method(told[0])),
+        (grade(reported[0]), method(reported[0])),
         ("observed", "nested_send")
     );
-    let to = told[0].destination.as_ref().unwrap();
+    let to = reported[0].destination.as_ref().unwrap();
     assert_eq!(
         (to.port, to.hosts[0].name.as_str()),
         (3128, "api.example.test")
@@ -130,7 +130,10 @@ fn what_the_outer_session_did_not_send_is_said_to_be_inside_it() {
         payload(905, vec![]),
     );
     let events = story(&c, vec![inner(T, &c), outer(T + 9, 2, 71, INNER), unlike]);
-    let told = of(&events, "credential_sent");
-    assert_eq!((grade(told[0]), method(told[0])), ("observed", "unknown"));
+    let reported = of(&events, "credential_sent");
+    assert_eq!(
+        (grade(reported[0]), method(reported[0])),
+        ("observed", "unknown")
+    );
     assert!(of(&events, "coverage_gap").is_empty(), "{events:#?}");
 }

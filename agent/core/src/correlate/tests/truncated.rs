@@ -8,7 +8,7 @@ fn cut(change: impl FnOnce(&mut ExecSeen)) -> Vec<Event> {
         env(&token, "GITHUB_TOKEN"),
         Found {
             credential: credential("b"),
-            place: Place::Argv(2),
+            place: FoundIn::Argv(2),
         },
     ];
     let mut seen = exec(10, 1, SEC, found);
@@ -19,7 +19,7 @@ fn cut(change: impl FnOnce(&mut ExecSeen)) -> Vec<Event> {
 }
 
 #[test]
-fn arguments_and_environment_are_told_apart() {
+fn arguments_and_environment_are_distinguished() {
     type Change = fn(&mut ExecSeen);
     let argv: Change = |x| {
         x.argv_truncated = true;
@@ -164,7 +164,7 @@ fn a_payload_that_was_cut_is_marked() {
 }
 
 #[test]
-fn a_file_of_which_a_part_was_looked_at_is_marked() {
+fn a_file_of_which_a_part_was_inspected_is_marked() {
     let token = credential("a");
     for truncated in [true, false] {
         let read = Observation::File(Box::new(FileSeen {

@@ -31,7 +31,7 @@ fn tick(boot_ns: u64) -> Observation {
 }
 
 /// What the events of a story say: the coverage of each lineage, and whether a library is said not to be covered.
-fn told(story: &[Observation]) -> (Vec<String>, usize) {
+fn reported(story: &[Observation]) -> (Vec<String>, usize) {
     let events = run(story);
     let lineage = of(&events, "credential_sent")
         .into_iter()
@@ -77,7 +77,7 @@ fn a_handshake_that_fails_and_a_connection_that_is_closed_are_no_sends() {
             story.push(records(10, SEC + n, 1, *total, of));
         }
         story.push(stop());
-        assert_eq!(told(&story), (vec![], 0), "{what}");
+        assert_eq!(reported(&story), (vec![], 0), "{what}");
     }
     // Of a connection that was there before nothing is known.
     let closed = [
@@ -86,7 +86,7 @@ fn a_handshake_that_fails_and_a_connection_that_is_closed_are_no_sends() {
         records(10, SEC + 1, 1, 24, &[(0x17, 19)]),
         stop(),
     ];
-    assert_eq!(told(&closed), (vec![], 0));
+    assert_eq!(reported(&closed), (vec![], 0));
 }
 
 const NOT_HOOKED: &str =
@@ -102,7 +102,7 @@ fn a_library_is_said_not_to_be_hooked_only_where_none_of_its_writes_was_seen() {
         let mut all = vec![start(), exec(10, 1, SEC, vec![env(&c, "T")])];
         all.extend(middle);
         all.extend([sent(tgid, 20 * SEC), tick(30 * SEC), stop()]);
-        told(&all)
+        reported(&all)
     };
     let real = story(vec![], 10);
     assert_eq!(real, (vec![NOT_HOOKED.to_owned()], 1));
@@ -209,7 +209,7 @@ fn what_left_before_the_library_was_hooked_is_said() {
             all.push(records(10, 3 * SEC - 9, 1, 905, &[(0x17, 900)]));
         }
         all.extend([write, nested(3 * SEC + 1), tick(9 * SEC), stop()]);
-        let (lineage, gaps) = told(&all);
+        let (lineage, gaps) = reported(&all);
         assert_eq!((lineage.len(), gaps), (1, 0), "{lineage:?}");
         lineage[0].clone()
     };

@@ -53,7 +53,7 @@ fn channel(e: &Event) -> &str {
 }
 
 #[test]
-fn a_secret_in_a_write_is_observed_and_told_once() {
+fn a_secret_in_a_write_is_observed_and_reported_once() {
     let a = credential("a");
     let secret = || vec![hit(&a, true), hit(&a, false)];
     let events = run(&[
@@ -103,12 +103,12 @@ fn a_secret_in_a_write_is_observed_and_told_once() {
         stop(),
     ]);
     let sent = of(&events, "credential_sent");
-    let told: Vec<_> = sent
+    let reported: Vec<_> = sent
         .iter()
         .map(|e| (channel(e), path(e), grade(e), method(e)))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [
             ("terminal", "/dev/pts/0", "observed", "descriptor"),
             ("pipe", "pipe:[77]", "observed", "descriptor"),
@@ -160,12 +160,12 @@ fn saving_a_configuration_is_no_send() {
         stop(),
     ]);
     let sent = of(&events, "credential_sent");
-    let told: Vec<_> = sent
+    let reported: Vec<_> = sent
         .iter()
         .map(|e| (e.process.as_ref().unwrap().pid, path(e)))
         .collect();
     assert_eq!(
-        told,
+        reported,
         [(10, "/elsewhere"), (10, "/root/copy"), (20, "/root/.npmrc")]
     );
 }
@@ -236,7 +236,7 @@ fn a_write_that_was_not_seen_whole_is_counted() {
 
 /// The outermost process that has the pipe a job's program writes to as its standard output.
 #[test]
-fn a_pipe_of_a_job_is_told_from_one_within_it() {
+fn a_pipe_of_a_job_is_reported_from_one_within_it() {
     let c = credential("c");
     let pipes = |tgid: u32, inode: u64| {
         Observation::Pipes(PipesSeen {
@@ -265,8 +265,8 @@ fn a_pipe_of_a_job_is_told_from_one_within_it() {
         stop(),
     ]);
     let of = |event: &Event| event.destination.as_ref().unwrap().stdout_of.clone();
-    let told: Vec<String> = sent(&events).into_iter().map(of).collect();
-    assert_eq!(told, ["01234567:20:200:1", "01234567:40:400:1", ""]);
+    let reported: Vec<String> = sent(&events).into_iter().map(of).collect();
+    assert_eq!(reported, ["01234567:20:200:1", "01234567:40:400:1", ""]);
 }
 
 fn sent(events: &[Event]) -> Vec<&Event> {

@@ -24,12 +24,12 @@ mod writes;
 
 pub use records::APPLICATION_DATA;
 
-use keytrail_model::{DestinationMethod, Ends, Pid, SendSeen, Socket, TlsSeen};
+use keytrail_model::{DestinationMethod, Endpoints, Pid, SendSeen, Socket, TlsSeen};
 use records::{Flight, cipher_of, fits, goes_on_with_data};
 use sockets::Sockets;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use waiting::{MAX_TOGETHER, Maybe, WAIT_NS, Waiting, all_gone, fitting, spend, take_out};
-use writes::{AT_ONCE_NS, carries, differ, fingerprints, is_inside, merge, same, settle};
+use writes::{AT_ONCE_NS, carries, differ, fingerprints, is_inside, merge, resolve_open, same};
 
 /// How long a resolved write tells a retry from a new one, and a process that sends at once from others.
 const RETRY_NS: u64 = 5_000_000_000;
@@ -52,7 +52,7 @@ struct Resolved {
 #[derive(Debug)]
 struct Joined {
     seen: TlsSeen,
-    ends: Ends,
+    ends: Endpoints,
     method: DestinationMethod,
     /// When the send was.
     sent_ns: u64,
@@ -65,7 +65,7 @@ struct Joined {
 struct Last {
     call: u64,
     boot_ns: u64,
-    /// The socket of the send that followed it, of which more may be told.
+    /// The socket of the send that followed it, of which more may be reported.
     sock: Option<u64>,
 }
 
@@ -139,7 +139,7 @@ pub struct Decided {
 /// How the destination of a TLS write was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Link {
-    pub ends: Option<Ends>,
+    pub ends: Option<Endpoints>,
     pub method: DestinationMethod,
 }
 
@@ -210,14 +210,14 @@ impl TlsLinks {
     }
 
     /// What came next in a session: identifiers that ended the writes before are words, or parts of longer ones.
-    pub fn settle_words(&mut self, pid: Pid, session: u64, call: u64, continues: bool) {
+    pub fn resolve_words(&mut self, pid: Pid, session: u64, call: u64, continues: bool) {
         let waiting = self.waiting.get_mut(&pid).into_iter().flatten();
         let joined = self.joined.get_mut(&pid).into_iter().flatten();
         let writes = waiting
             .map(|w| &mut w.seen)
             .chain(joined.map(|j| &mut j.seen));
         for seen in writes.filter(|s| s.session == session && s.call != call) {
-            settle(&mut seen.payload.hits, continues);
+            resolve_open(&mut seen.payload.hits, continues);
         }
     }
 
@@ -478,7 +478,7 @@ impl TlsLinks {
         &mut self,
         boot_ns: u64,
         only: Option<Pid>,
-        mut only_tls: impl FnMut(Pid) -> Option<Ends>,
+        mut only_tls: impl FnMut(Pid) -> Option<Endpoints>,
     ) -> Decided {
         let mut ripe = self.ripe(boot_ns, only);
         self.take_along(&mut ripe);
@@ -554,7 +554,7 @@ impl TlsLinks {
     fn decide(
         &self,
         w: Waiting,
-        only_tls: &mut impl FnMut(Pid) -> Option<Ends>,
+        only_tls: &mut impl FnMut(Pid) -> Option<Endpoints>,
         out: &mut Decided,
     ) {
         // Nothing left after it, and the same bytes had left before: the library was called once more than needed.
@@ -634,7 +634,7 @@ impl TlsLinks {
                     method: j.method,
                 }
             };
-            // One without any counts: it is known how much of the connection was looked into.
+            // One without any counts: it is known how much of the connection was inspected.
             out.push((j.seen, link));
         }
         out

@@ -11,7 +11,7 @@ const HEADER: u64 = 5;
 const RECORD_MAX: u64 = 16_384;
 
 /// Ciphers a connection may have, one bit each: they tell what a record costs beside its plaintext. A length proves
-/// something only where one is left, which the connection's own handshake or an earlier proof has told: 323 bytes in
+/// something only where one is left, which the connection's own handshake or an earlier proof has reported: 323 bytes in
 /// one are as long as 330 in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ciphers(u8);
@@ -311,7 +311,7 @@ pub fn goes_on_with_data(send: &SendSeen) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use keytrail_model::{Direction, Ends, Payload, Pid, Stamp};
+    use keytrail_model::{Direction, Endpoints, Payload, Pid, TaskInfo};
 
     fn of(total: u64, records: &[(u8, u16)], before: Before) -> Flight {
         Flight::of(&seen(total, records), before).unwrap()
@@ -319,7 +319,7 @@ mod tests {
 
     fn seen(total: u64, records: &[(u8, u16)]) -> SendSeen {
         SendSeen {
-            at: Stamp {
+            at: TaskInfo {
                 boot_ns: 0,
                 pid: Pid { tgid: 1, start: 1 },
                 tid: 1,
@@ -329,7 +329,7 @@ mod tests {
                 cgroup_id: 0,
                 comm: String::new(),
             },
-            ends: Ends::default(),
+            ends: Endpoints::default(),
             payload: Payload {
                 total,
                 ..Payload::default()
@@ -423,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn a_finished_is_told_by_its_length_alone() {
+    fn a_finished_is_recognized_by_its_length_alone() {
         let hello = flight(517, &[(0x16, 512)]).after();
         for finished in FINISHED {
             let total = 6 + 5 + u64::from(finished);

@@ -2,7 +2,7 @@
 //! a handshake on them has ended.
 
 use super::records::{Before, Ciphers, Flight};
-use keytrail_model::{Ends, Pid, SendSeen, TlsSeen};
+use keytrail_model::{Endpoints, Pid, SendSeen, TlsSeen};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Sockets and sessions remembered; beyond it the oldest keys go first, and what they proved is unknown.
@@ -14,7 +14,7 @@ const GREETING_NS: u64 = 10_000_000_000;
 
 #[derive(Debug)]
 struct Socket {
-    ends: Ends,
+    ends: Endpoints,
     before: Before,
     /// The session it carries, once that is proven.
     session: Option<u64>,
@@ -23,7 +23,7 @@ struct Socket {
     last_ns: u64,
 }
 
-/// What a proof told of a session.
+/// What a proof showed about a session.
 #[derive(Clone, Copy, Debug)]
 struct Session {
     ciphers: Ciphers,
@@ -41,7 +41,7 @@ pub struct Sockets {
 }
 
 impl Sockets {
-    /// Notes what a send of TLS records tells of its socket; returns the send as records.
+    /// Notes what a send of TLS records reports its socket; returns the send as records.
     pub fn send(&mut self, send: &SendSeen) -> Option<Flight> {
         send.tls_record?;
         let (pid, now) = (send.at.pid, send.at.boot_ns);
@@ -102,11 +102,11 @@ impl Sockets {
     }
 
     /// Nothing spoke against a write's having left by this connection.
-    pub fn proven(&mut self, pid: Pid, ends: &Ends, session: u64, sent_ns: u64) {
+    pub fn proven(&mut self, pid: Pid, ends: &Endpoints, session: u64, sent_ns: u64) {
         self.bind(pid, ends, session, sent_ns);
     }
 
-    fn bind(&mut self, pid: Pid, ends: &Ends, session: u64, sent_ns: u64) {
+    fn bind(&mut self, pid: Pid, ends: &Endpoints, session: u64, sent_ns: u64) {
         let Some(socket) = self.sockets.get_mut(&(pid, ends.sock)) else {
             return;
         };

@@ -60,11 +60,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// The library was given these bytes once more than they left: of several attempts one is told. An attempt after which as
+    /// The library was given these bytes once more than they left: of several attempts one is reported. An attempt after which as
     /// much left is a write of its own.
     pub fn is_attempt(&self) -> bool {
-        let told_before = self.follows_spent && !self.loose;
-        !self.spent && (self.superseded || told_before)
+        let reported_before = self.follows_spent && !self.loose;
+        !self.spent && (self.superseded || reported_before)
     }
 
     pub fn due_ns(&self) -> u64 {
@@ -137,7 +137,7 @@ pub fn take_out(queue: &mut VecDeque<Waiting>, writes: &[usize], distinct: bool)
         if distinct || out.last().is_none_or(|later| !same(&w.seen, later)) {
             out.extend(queue.remove(i).map(|w| w.seen));
         } else if !w.spent {
-            // Another attempt. What left before, by a send that proved nothing, stays and is told of.
+            // Another attempt. What left before, by a send that proved nothing, stays and is reported.
             queue.remove(i);
         }
     }
@@ -178,7 +178,7 @@ pub fn carried(
     None
 }
 
-/// Notes which write a send that proves nothing is as long as: one write, so that as many are told as left. Those that were not
+/// Notes which write a send that proves nothing is as long as: one write, so that as many are reported as left. Those that were not
 /// given again come first: attempts in vain come before what left.
 pub fn spend(
     queue: &mut VecDeque<Waiting>,

@@ -38,7 +38,7 @@ pub fn differ(a: Option<u64>, b: Option<u64>, unlike: impl FnOnce() -> bool) -> 
 }
 
 /// An identifier that ended the bytes before is a word only if the next do not go on with it.
-pub fn settle(hits: &mut Vec<Hit>, continues: bool) {
+pub fn resolve_open(hits: &mut Vec<Hit>, continues: bool) {
     if continues {
         hits.retain(|hit| !hit.open);
     }
@@ -52,7 +52,7 @@ pub fn merge(into: &mut TlsSeen, more: TlsSeen) {
     payload.inspected += more.payload.inspected;
     payload.total = payload.total.max(more.payload.total);
     payload.truncated |= more.payload.truncated;
-    settle(&mut payload.hits, more.payload.continues);
+    resolve_open(&mut payload.hits, more.payload.continues);
     for hit in more.payload.hits {
         match payload.hits.iter_mut().find(|h| {
             h.credential.fingerprint == hit.credential.fingerprint

@@ -257,13 +257,13 @@ mod tests {
         for size in [512, 4096, 65_536] {
             let database = Database::open(File::open(made(dir.path(), size)).unwrap()).unwrap();
             let mut found = Vec::new();
-            let told = database.rows(b"t", |[_, i, b]: [Value<'_>; 3]| {
+            let read = database.rows(b"t", |[_, i, b]: [Value<'_>; 3]| {
                 let Value::Integer(i) = i else {
                     panic!("{i:?}")
                 };
                 found.push((i, b.bytes().to_vec()));
             });
-            assert!(told.is_some());
+            assert!(read.is_some());
             found.sort_unstable();
             let expected: Vec<(i64, Vec<u8>)> = (0..2000i64)
                 .filter(|n| (n + 1) % 7 != 0)

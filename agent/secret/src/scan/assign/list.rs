@@ -6,11 +6,11 @@ use crate::scan::name;
 use crate::scan::value::{self, Written};
 use std::ops::Range;
 
-/// Values of one list that are looked at, and bytes of it.
+/// Values of one list that are inspected, and bytes of it.
 const MAX_VALUES: usize = 64;
 const MAX_LIST: usize = 4096;
 
-/// What reading a list costs, in bytes looked at.
+/// What reading a list costs, in bytes inspected.
 pub const COST: usize = MAX_LIST;
 
 /// The first value of a list ends within so many bytes.

@@ -4,7 +4,7 @@
 //! A place before that does not tell where it will lie. So the probe goes behind it: to the first branch, or where there is
 //! none in reach, to the next instruction. A function that branches before is probed there, for that costs less.
 
-use super::{Given, Place};
+use super::{Given, ProbePoint};
 
 /// How far into a function a place is looked for, instructions.
 const SPAN: usize = 32;
@@ -15,7 +15,7 @@ const LINK: u32 = 30;
 const SP: u32 = 31;
 
 /// The first instruction, whatever it is: where the function returns to is in a register.
-pub const ENTRY: Place = Place {
+pub const ENTRY: ProbePoint = ProbePoint {
     offset: 0,
     pushed: None,
     emulated: None,
@@ -37,7 +37,7 @@ enum Does {
 }
 
 /// Finds the place for a function of aarch64.
-pub fn place(code: &[u8], given: Given) -> Place {
+pub fn probe_point(code: &[u8], given: Given) -> ProbePoint {
     let Given { whole, calls } = given;
     if !whole {
         return ENTRY;
@@ -59,7 +59,7 @@ pub fn place(code: &[u8], given: Given) -> Place {
                     break;
                 }
                 saved = Some(at);
-                behind = Place {
+                behind = ProbePoint {
                     offset: offset + 4,
                     pushed: saved,
                     emulated: None,
@@ -69,7 +69,7 @@ pub fn place(code: &[u8], given: Given) -> Place {
             Does::Branches(kind) => {
                 // Before it is saved, a call would lose it.
                 if kind != "bl" || (calls && saved.is_some()) {
-                    behind = Place {
+                    behind = ProbePoint {
                         offset,
                         pushed: saved,
                         emulated: Some(kind),

@@ -12,12 +12,12 @@ fn code(words: &[u32]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }
 
-fn at(words: &[u32]) -> Place {
-    place(&code(words), WHOLE)
+fn at(words: &[u32]) -> ProbePoint {
+    probe_point(&code(words), WHOLE)
 }
 
-fn found(offset: u64, pushed: u32, emulated: Option<&'static str>) -> Place {
-    Place {
+fn found(offset: u64, pushed: u32, emulated: Option<&'static str>) -> ProbePoint {
+    ProbePoint {
         offset,
         pushed: Some(pushed),
         emulated,
@@ -86,7 +86,10 @@ fn where_no_branch_is_in_reach_the_next_instruction() {
         calls: false,
         ..WHOLE
     };
-    assert_eq!(place(&code(&SSL_WRITE_EX), no_calls), found(4, 8, None));
+    assert_eq!(
+        probe_point(&code(&SSL_WRITE_EX), no_calls),
+        found(4, 8, None)
+    );
 }
 
 #[test]
@@ -94,7 +97,7 @@ fn what_saves_nothing_is_probed_where_it_goes_on() {
     // gnutls_record_send: mov w4, #0; mov x3, #0; b ...
     assert_eq!(
         at(&[0x5280_0004, 0xd280_0003, 0x17ff_fefd]),
-        Place {
+        ProbePoint {
             offset: 8,
             pushed: None,
             emulated: Some("b"),
@@ -131,7 +134,7 @@ fn a_place_that_is_jumped_into_is_none() {
         whole: false,
         ..WHOLE
     };
-    assert_eq!(place(&code(&SSL_WRITE), part), ENTRY);
+    assert_eq!(probe_point(&code(&SSL_WRITE), part), ENTRY);
 }
 
 #[test]
@@ -147,7 +150,7 @@ fn branches_reach_where_the_processor_goes() {
 proptest! {
     #[test]
     fn any_bytes_have_a_place_inside(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let found = place(&bytes, WHOLE);
+        let found = probe_point(&bytes, WHOLE);
         prop_assert!(found.offset == 0 || found.offset < bytes.len() as u64);
         prop_assert!(found.pushed.is_none_or(|pushed| pushed <= 2 * STACK_MAX));
     }

@@ -12,7 +12,7 @@ use super::elf::Elf;
 
 /// Where to probe a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct ProbePoint {
     /// From the function's first instruction, bytes.
     pub offset: u64,
     /// Bytes between the stack pointer at that place and the return address; `None`: unknown.
@@ -44,16 +44,16 @@ pub fn calls_are_safe(cpuinfo: &str) -> bool {
 }
 
 /// Finds the place for a function of a file.
-pub fn place(elf: &Elf<'_>, code: &[u8], given: Given) -> Place {
+pub fn probe_point(elf: &Elf<'_>, code: &[u8], given: Given) -> ProbePoint {
     if elf.x86_64() {
-        x86_64::place(code, given)
+        x86_64::probe_point(code, given)
     } else {
-        aarch64::place(code, given)
+        aarch64::probe_point(code, given)
     }
 }
 
 /// Where a function's first instruction leaves its return address, before anything is pushed: known on x86-64 alone.
-pub const ENTRY: Place = if cfg!(target_arch = "aarch64") {
+pub const ENTRY: ProbePoint = if cfg!(target_arch = "aarch64") {
     aarch64::ENTRY
 } else {
     x86_64::ENTRY

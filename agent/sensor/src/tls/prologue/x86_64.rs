@@ -1,7 +1,7 @@
 //! x86-64: the kernel emulates near jumps and calls, conditional jumps, nop and push of a register
 //! (arch/x86/kernel/uprobes.c: branch_setup_xol_ops, push_setup_xol_ops).
 
-use super::{Given, Place};
+use super::{Given, ProbePoint};
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess,
     OpKind, Register,
@@ -13,14 +13,14 @@ const SPAN: u64 = 64;
 const STACK_MAX: u32 = 1 << 20;
 
 /// The first instruction, whatever it is.
-pub const ENTRY: Place = Place {
+pub const ENTRY: ProbePoint = ProbePoint {
     offset: 0,
     pushed: Some(0),
     emulated: None,
 };
 
 /// Finds the place for a function of x86-64.
-pub fn place(code: &[u8], given: Given) -> Place {
+pub fn probe_point(code: &[u8], given: Given) -> ProbePoint {
     let Given { whole, calls } = given;
     let mut decoder = Decoder::with_ip(64, code, 0, DecoderOptions::NONE);
     let mut factory = InstructionInfoFactory::new();
@@ -41,7 +41,7 @@ pub fn place(code: &[u8], given: Given) -> Place {
             if offset != 0 && (!whole || jumped_into(code, offset)) {
                 break;
             }
-            return Place {
+            return ProbePoint {
                 offset,
                 pushed: Some(pushed),
                 emulated: Some(kind),

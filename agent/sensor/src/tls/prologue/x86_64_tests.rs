@@ -1,12 +1,12 @@
 use super::*;
 use proptest::prelude::*;
 
-fn placed(code: &[u8], whole: bool) -> Place {
-    place(code, Given { whole, calls: true })
+fn placed(code: &[u8], whole: bool) -> ProbePoint {
+    probe_point(code, Given { whole, calls: true })
 }
 
-fn emulated_at(offset: u64, pushed: u32, kind: &'static str) -> Place {
-    Place {
+fn emulated_at(offset: u64, pushed: u32, kind: &'static str) -> ProbePoint {
+    ProbePoint {
         offset,
         pushed: Some(pushed),
         emulated: Some(kind),
@@ -46,8 +46,8 @@ fn ssl_write_ex_is_probed_at_its_call() {
         whole: true,
         calls: false,
     };
-    assert_eq!(place(code, given), ENTRY);
-    assert_eq!(place(SSL_WRITE, given), placed(SSL_WRITE, true));
+    assert_eq!(probe_point(code, given), ENTRY);
+    assert_eq!(probe_point(SSL_WRITE, given), placed(SSL_WRITE, true));
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Stack for Exported {
         self.hooks
     }
 
-    fn look(&self, _: &Elf<'_>, _: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, _: &Elf<'_>, _: &Symbols) -> Result<Found, ElfError> {
         Ok(Found::Nothing)
     }
 }

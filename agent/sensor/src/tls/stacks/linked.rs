@@ -2,7 +2,7 @@
 //! from, OpenSSL's (from 3.0 on) the function too; so the code that refers to those strings is that of known functions,
 //! and the unwinder's table says where these begin.
 
-use super::{Found, Hook, INT, SIZE, Site, Stack, hook, number, strings};
+use super::{Found, Hook, INT, ProbeSite, SIZE, Stack, hook, number, strings};
 use crate::tls::{
     elf::{Elf, ElfError},
     frames::{Body, Frames},
@@ -15,10 +15,11 @@ use iced_x86::{
 };
 use keytrail_model::TlsStack;
 
-/// Functions whose code refers to the file's name: only so many are looked at.
+/// Functions whose code refers to the file's name: only so many are inspected.
 const FUNCTIONS_MAX: usize = 512;
 
-const X86_64_ONLY: &str = "its functions have no names, and are told by their code on x86-64 only";
+const X86_64_ONLY: &str =
+    "its functions have no names, and are recognized by their code on x86-64 only";
 
 /// OpenSSL 3.0 and later, in which every way to write passes through one function.
 pub struct OpenSsl;
@@ -41,7 +42,7 @@ impl Stack for OpenSsl {
         false
     }
 
-    fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
         if !symbols.functions.is_empty() {
             return Ok(Found::Nothing);
         }
@@ -66,7 +67,7 @@ impl Stack for OpenSsl {
     }
 }
 
-/// BoringSSL, whose `SSL_write` is told by the errors it may give.
+/// BoringSSL, whose `SSL_write` is recognized by the errors it may give.
 pub struct BoringSsl;
 
 // int SSL_write(SSL *ssl, const void *buf, int num)
@@ -109,7 +110,7 @@ impl Stack for BoringSsl {
         false
     }
 
-    fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
         if !symbols.functions.is_empty() {
             return Ok(Found::Nothing);
         }
@@ -203,7 +204,7 @@ fn gives(body: &Body, reasons: &[Reason]) -> bool {
 /// Is each of the first three arguments read before it is overwritten, on the straight way from the beginning? What
 /// begins in the middle of a function hardly does that.
 fn takes_arguments(body: &Body) -> bool {
-    /// Instructions that are looked at.
+    /// Instructions that are inspected.
     const FAR: usize = 40;
     let mut decoder = Decoder::with_ip(64, &body.code, body.address, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
@@ -257,11 +258,11 @@ fn reads(access: OpAccess) -> bool {
     )
 }
 
-fn site(function: &str, body: &Body) -> Site {
-    Site {
+fn site(function: &str, body: &Body) -> ProbeSite {
+    ProbeSite {
         hook: number(function),
         offset: body.offset,
-        place: prologue::place(
+        point: prologue::probe_point(
             &body.code,
             Given {
                 whole: true,

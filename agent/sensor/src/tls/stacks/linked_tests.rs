@@ -29,7 +29,7 @@ fn arguments_are_read_before_they_are_lost() {
 }
 
 #[test]
-fn a_function_is_told_by_all_its_errors() {
+fn a_function_is_reported_by_all_its_errors() {
     let errors = |reasons: &[u32]| {
         let mut code = b"\x55".to_vec();
         for reason in reasons {
@@ -51,7 +51,7 @@ fn a_function_is_told_by_all_its_errors() {
 
 /// Linked as one (LTO), an unused argument is left out, and the reason is the second: so in Bun 1.3 and Claude Code.
 #[test]
-fn errors_are_told_with_or_without_the_unused_argument() {
+fn errors_are_reported_with_or_without_the_unused_argument() {
     let loads = |registers: [u8; 4]| {
         let mut code = b"\x55".to_vec();
         for (opcode, reason) in registers.into_iter().zip(REASONS) {
@@ -123,7 +123,7 @@ fn ssl_write_of_boringssl_is_found_if_there_is_one() {
     let found = |writes| {
         let file = written(&program(writes));
         BoringSsl
-            .look(&Elf::open(&file).unwrap(), &Symbols::default())
+            .inspect(&Elf::open(&file).unwrap(), &Symbols::default())
             .unwrap()
     };
     let Found::Sites(sites) = found(1) else {
@@ -131,7 +131,7 @@ fn ssl_write_of_boringssl_is_found_if_there_is_one() {
     };
     assert_eq!(sites.len(), 1);
     assert_eq!(
-        (sites[0].offset, sites[0].place.emulated),
+        (sites[0].offset, sites[0].point.emulated),
         (0x1010, Some("push"))
     );
     assert!(matches!(found(0), Found::Unproven(_)));

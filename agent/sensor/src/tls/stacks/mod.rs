@@ -10,7 +10,7 @@ mod strings;
 
 use super::{
     elf::{Elf, ElfError},
-    prologue::{self, Given, Place},
+    prologue::{self, Given, ProbePoint},
     symbols::Symbols,
 };
 use keytrail_abi::GoSite;
@@ -52,13 +52,13 @@ pub const PROGRAMS: [&str; 5] = [INT, SIZE, GO, NSS, RUSTLS];
 
 /// A proven place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Site {
+pub struct ProbeSite {
     /// Number of its hook: see [`number`].
     pub hook: usize,
     /// Of the function in the file, bytes.
     pub offset: u64,
-    pub place: Place,
-    /// How a Go program's connections are told.
+    pub point: ProbePoint,
+    /// How a Go program's connections are reported.
     pub go: Option<GoSite>,
 }
 
@@ -66,9 +66,9 @@ pub struct Site {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
     Nothing,
-    Sites(Vec<Site>),
+    Sites(Vec<ProbeSite>),
     /// These, and something of it is left that cannot be probed: why.
-    Partly(Vec<Site>, String),
+    Partly(Vec<ProbeSite>, String),
     /// The stack, whose plaintext another file takes.
     Elsewhere,
     /// The stack is there, and nothing of it can be probed: why.
@@ -88,7 +88,7 @@ pub trait Stack: Sync {
     ///
     /// # Errors
     /// When the file contradicts itself or cannot be read.
-    fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError>;
+    fn inspect(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError>;
 }
 
 /// In the order in which a file is reported as one of them.
@@ -122,7 +122,7 @@ fn number(function: &str) -> usize {
 pub struct Contents {
     /// The stacks that are in it, the first one first.
     pub stacks: Vec<TlsStack>,
-    pub sites: Vec<Site>,
+    pub sites: Vec<ProbeSite>,
     /// Stacks of which nothing can be probed, or not everything, each with the reason.
     pub unproven: Vec<(TlsStack, String)>,
 }
@@ -147,17 +147,17 @@ pub fn contents(file: &std::fs::File, calls: bool) -> Result<Contents, ElfError>
     let symbols = Symbols::of(&elf, &names)?;
     let mut contents = Contents::default();
     for stack in STACKS {
-        let mut sites: Vec<Site> = symbols
+        let mut sites: Vec<ProbeSite> = symbols
             .functions
             .iter()
             .filter(|function| {
                 let name = names.get(function.name).copied().unwrap_or_default();
                 stack.by_name() && stack.hooks().iter().any(|hook| hook.function == name)
             })
-            .map(|function| Site {
+            .map(|function| ProbeSite {
                 hook: function.name,
                 offset: function.offset,
-                place: prologue::place(
+                point: prologue::probe_point(
                     &elf,
                     &function.code,
                     Given {
@@ -169,7 +169,7 @@ pub fn contents(file: &std::fs::File, calls: bool) -> Result<Contents, ElfError>
             })
             .collect();
         if sites.is_empty() {
-            match stack.look(&elf, &symbols)? {
+            match stack.inspect(&elf, &symbols)? {
                 Found::Nothing => continue,
                 Found::Elsewhere => {}
                 Found::Sites(found) => sites = found,

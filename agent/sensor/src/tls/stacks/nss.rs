@@ -22,7 +22,7 @@ impl Stack for Nss {
         HOOKS
     }
 
-    fn look(&self, _: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, _: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
         Ok(if symbols.nss {
             Found::Elsewhere
         } else {

@@ -4,7 +4,7 @@
 use crate::tls::elf::{Elf, ElfError, Span, WINDOW};
 use std::collections::BTreeSet;
 
-/// Places of a string that are looked at, and references to it.
+/// Places of a string that are inspected, and references to it.
 const PLACES_MAX: usize = 16;
 const REFERENCES_MAX: usize = 4096;
 /// Most code that is searched, bytes: a browser's is about twice a server's.
@@ -125,7 +125,7 @@ pub fn code(elf: &Elf<'_>) -> Vec<Span> {
         .collect()
 }
 
-/// Calls `look` for each window of a span, with `overlap` bytes of the next one, and its address.
+/// Calls `visit` for each window of a span, with `overlap` bytes of the next one, and its address.
 ///
 /// # Errors
 /// When the file cannot be read.
@@ -133,13 +133,13 @@ pub fn each_window(
     elf: &Elf<'_>,
     span: Span,
     overlap: u64,
-    look: &mut dyn FnMut(&[u8], u64),
+    visit: &mut dyn FnMut(&[u8], u64),
 ) -> Result<(), ElfError> {
     let mut at = 0;
     while at < span.len {
         let len = (span.len - at).min(WINDOW + overlap);
         let block = elf.block(span.offset.saturating_add(at), len, WINDOW + overlap)?;
-        look(block.bytes(), span.address.wrapping_add(at));
+        visit(block.bytes(), span.address.wrapping_add(at));
         at += WINDOW;
     }
     Ok(())

@@ -16,7 +16,7 @@ mod records;
 mod scram;
 
 use super::{Carrier, Delivered, Failure, Item};
-use crate::format::{Teller, time_ns, uid};
+use crate::format::{Reporter, time_ns, uid};
 use crate::spec::KafkaSpec;
 use connection::Connection;
 use fault::Fault;
@@ -73,10 +73,10 @@ impl Message<'_> {
 }
 
 impl Kafka {
-    pub fn new(spec: KafkaSpec, teller: &Teller) -> Kafka {
+    pub fn new(spec: KafkaSpec, reporter: &Reporter) -> Kafka {
         Kafka {
             spec,
-            client: format!("keytrail {}", teller.host)
+            client: format!("keytrail {}", reporter.host)
                 .chars()
                 .take(200)
                 .collect(),
@@ -228,7 +228,7 @@ impl Kafka {
         while !parts.is_empty() {
             let round = self.round(parts);
             let fault = match round {
-                Ok(codes) => settle(parts, &codes, &mut refused),
+                Ok(codes) => sort_by_code(parts, &codes, &mut refused),
                 Err(fault) => Some(fault),
             };
             match fault {
@@ -253,7 +253,7 @@ struct Refused {
 }
 
 /// Takes out what was taken, and cuts in two what has a message in it that is not wanted. Gives the first failure of another kind.
-fn settle(
+fn sort_by_code(
     parts: &mut VecDeque<Part<'_>>,
     codes: &[(usize, Code)],
     refused: &mut Refused,

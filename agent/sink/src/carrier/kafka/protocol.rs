@@ -32,7 +32,7 @@ pub(super) const AUTHENTICATE: Api = api(36, 0, "SaslAuthenticate");
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Code(pub i16);
 
-/// Those that are told by their names.
+/// Those that are reported by their names.
 const CODES: &[(i16, &str)] = &[
     (2, "CORRUPT_MESSAGE"),
     (3, "UNKNOWN_TOPIC_OR_PARTITION"),

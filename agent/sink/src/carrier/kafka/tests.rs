@@ -78,6 +78,7 @@ fn serve(mut peer: impl Read + Write, port: u16, shared: &State) {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "an answer for each request there is")]
 fn answer(key: i16, take: &mut Take<'_>, port: u16, shared: &State) -> Option<Vec<u8>> {
     let mut shared = shared.lock().unwrap();
     let mut out = Vec::new();
@@ -184,11 +185,11 @@ fn spec(port: u16) -> KafkaSpec {
 }
 
 fn kafka(spec: KafkaSpec) -> Kafka {
-    let teller = Teller {
+    let reporter = Reporter {
         host: "h".into(),
-        ..Teller::default()
+        ..Reporter::default()
     };
-    Kafka::new(spec, &teller)
+    Kafka::new(spec, &reporter)
 }
 
 fn items(count: u64, length: usize) -> Vec<Item> {
@@ -255,7 +256,7 @@ fn what_a_broker_never_takes_is_found_and_counted() {
 }
 
 #[test]
-fn what_moved_is_asked_for_anew_and_what_lasts_is_told() {
+fn what_moved_is_asked_for_anew_and_what_lasts_is_reported() {
     let (port, state) = broker();
     let mut kafka = kafka(spec(port));
     let items = items(10, 5);
@@ -302,7 +303,7 @@ fn large_batches_go_in_several() {
 }
 
 #[test]
-fn a_password_is_told_by_plain_and_shown_to_nobody() {
+fn a_password_is_reported_by_plain_and_shown_to_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("credentials");
     let (port, state) = broker();

@@ -12,7 +12,7 @@ mod wire;
 
 use super::random::random;
 use super::{Carrier, Delivered, Failure, Item, reach};
-use crate::format::{Teller, uid};
+use crate::format::{Reporter, uid};
 use crate::spec::NatsSpec;
 use fault::{ConnectionError, Fault, LoginError};
 use login::Login;
@@ -42,11 +42,11 @@ struct Connection {
 }
 
 impl Nats {
-    pub fn new(spec: NatsSpec, teller: &Teller) -> Nats {
+    pub fn new(spec: NatsSpec, reporter: &Reporter) -> Nats {
         Nats {
             spec,
-            version: teller.version.clone(),
-            name: format!("keytrail {}", teller.host),
+            version: reporter.version.clone(),
+            name: format!("keytrail {}", reporter.host),
             connection: None,
         }
     }

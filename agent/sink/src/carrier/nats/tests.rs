@@ -83,7 +83,7 @@ fn nats(server: &NatsServer, credentials: Option<&std::path::Path>) -> Nats {
         ca_file: None,
         timeout: Duration::from_millis(700),
     };
-    Nats::new(spec, &Teller::default())
+    Nats::new(spec, &Reporter::default())
 }
 
 fn items(lines: &[&str]) -> Vec<Item> {

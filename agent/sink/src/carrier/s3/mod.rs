@@ -8,7 +8,7 @@ mod lake;
 
 use super::http::{Client, secret, url};
 use super::{Carrier, Delivered, Failure, Item};
-use crate::format::{Teller, parquet, rfc3339};
+use crate::format::{Reporter, parquet, rfc3339};
 use crate::spec::S3Spec;
 use keytrail_host::clock::wall_ns;
 use pbjson_types::Timestamp;
@@ -21,7 +21,7 @@ const SIGNED: &str = "host;x-amz-content-sha256;x-amz-date";
 
 pub(super) struct S3 {
     spec: S3Spec,
-    teller: Teller,
+    reporter: Reporter,
     client: Client,
 }
 
@@ -42,11 +42,11 @@ struct Object {
 }
 
 impl S3 {
-    pub fn new(spec: S3Spec, teller: &Teller) -> S3 {
+    pub fn new(spec: S3Spec, reporter: &Reporter) -> S3 {
         S3 {
-            client: Client::new(spec.timeout, spec.ca_file.clone(), &teller.version),
+            client: Client::new(spec.timeout, spec.ca_file.clone(), &reporter.version),
             spec,
-            teller: teller.clone(),
+            reporter: reporter.clone(),
         }
     }
 
@@ -67,7 +67,7 @@ impl S3 {
             });
         };
         let lines = items.iter().map(|item| item.line.as_slice());
-        let body = parquet::file(lake.class, lines, &self.teller.version);
+        let body = parquet::file(lake.class, lines, &self.reporter.version);
         Ok(Object {
             name: format!(
                 "{}/{name}.parquet",
@@ -81,10 +81,10 @@ impl S3 {
 
     /// `AGENT-EPOCH-FIRST-LAST`.
     fn name(&self, items: &[Item]) -> String {
-        let agent = &self.teller.agent;
+        let agent = &self.reporter.agent;
         let mut ids = items.iter().filter_map(|item| item.event.id.as_ref());
         let Some(first) = ids.next() else {
-            // Nothing but the news that others were forgotten: it is told once.
+            // Nothing but the news that others were forgotten: it is reported once.
             return format!("{agent}-gap-{}", wall_ns());
         };
         let last = ids.next_back().unwrap_or(first);
@@ -102,18 +102,18 @@ impl S3 {
         let keys = Keys::of(&secret(&self.spec.credentials_file)?).map_err(|why| {
             Failure::later(format!("{} {why}", self.spec.credentials_file.display()))
         })?;
-        let stamp = stamp(wall_ns());
+        let timestamp = timestamp(wall_ns());
         let hash = hex(digest::digest(&digest::SHA256, &object.body).as_ref());
         let authorization = sign(
             &keys,
             &self.spec.region,
-            &stamp,
-            &canonical("PUT", path, host, &hash, &stamp, &keys),
+            &timestamp,
+            &canonical("PUT", path, host, &hash, &timestamp, &keys),
         );
         let mut request = Request::put(url.as_str())
             .header("Content-Type", object.kind)
             .header("X-Amz-Content-Sha256", &hash)
-            .header("X-Amz-Date", &stamp)
+            .header("X-Amz-Date", &timestamp)
             .header("Authorization", authorization.as_str());
         if let Some(token) = &keys.token {
             request = request.header("X-Amz-Security-Token", token.as_str());
@@ -183,7 +183,7 @@ fn parts(url: &str) -> Option<(&str, &str)> {
 }
 
 /// `20261129T150405Z`.
-fn stamp(ns: u64) -> String {
+fn timestamp(ns: u64) -> String {
     let time = Timestamp {
         seconds: (ns / 1_000_000_000).cast_signed(),
         nanos: 0,
@@ -195,9 +195,16 @@ fn stamp(ns: u64) -> String {
 }
 
 /// The request as it is signed. Paths have nothing that would have to be encoded: the configuration sees to that.
-fn canonical(method: &str, path: &str, host: &str, hash: &str, stamp: &str, keys: &Keys) -> String {
+fn canonical(
+    method: &str,
+    path: &str,
+    host: &str,
+    hash: &str,
+    timestamp: &str,
+    keys: &Keys,
+) -> String {
     let mut text = format!(
-        "{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{stamp}\n"
+        "{method}\n{path}\n\nhost:{host}\nx-amz-content-sha256:{hash}\nx-amz-date:{timestamp}\n"
     );
     match &keys.token {
         Some(token) => {
@@ -215,11 +222,11 @@ fn canonical(method: &str, path: &str, host: &str, hash: &str, stamp: &str, keys
 }
 
 /// The header that says who asks and proves it.
-fn sign(keys: &Keys, region: &str, stamp: &str, canonical: &str) -> String {
-    let day = &stamp[..8];
+fn sign(keys: &Keys, region: &str, timestamp: &str, canonical: &str) -> String {
+    let day = &timestamp[..8];
     let scope = format!("{day}/{region}/s3/aws4_request");
     let hash = hex(digest::digest(&digest::SHA256, canonical.as_bytes()).as_ref());
-    let text = format!("AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{hash}");
+    let text = format!("AWS4-HMAC-SHA256\n{timestamp}\n{scope}\n{hash}");
     let mut key = Zeroizing::new(format!("AWS4{}", keys.secret.as_str()).into_bytes());
     for word in [day, region, "s3", "aws4_request"] {
         key = Zeroizing::new(mac(&key, word).as_ref().to_vec());
@@ -282,17 +289,17 @@ mod tests {
     #[test]
     fn the_request_is_signed_as_the_standard_lays_it_out() {
         let keys = keys();
-        let stamp = stamp(1_369_353_600_000_000_000);
-        assert_eq!(stamp, "20130524T000000Z");
+        let timestamp = timestamp(1_369_353_600_000_000_000);
+        assert_eq!(timestamp, "20130524T000000Z");
         let (host, path) = parts("https://b.example:9000/bucket/2013/x.jsonl").unwrap();
         assert_eq!((host, path), ("b.example:9000", "/bucket/2013/x.jsonl"));
-        let text = canonical("PUT", path, host, "00ff", &stamp, &keys);
+        let text = canonical("PUT", path, host, "00ff", &timestamp, &keys);
         assert_eq!(
             text,
             "PUT\n/bucket/2013/x.jsonl\n\nhost:b.example:9000\nx-amz-content-sha256:00ff\n\
              x-amz-date:20130524T000000Z\n\nhost;x-amz-content-sha256;x-amz-date\n00ff"
         );
-        let signed = sign(&keys, "us-east-1", &stamp, &text);
+        let signed = sign(&keys, "us-east-1", &timestamp, &text);
         assert!(
             signed.starts_with("AWS4-HMAC-SHA256 Credential=AKIA"),
             "{signed}"
@@ -303,7 +310,7 @@ mod tests {
             token: Some(Zeroizing::new("tok".into())),
             ..keys
         };
-        let text = canonical("PUT", path, host, "00ff", &stamp, &temporary);
+        let text = canonical("PUT", path, host, "00ff", &timestamp, &temporary);
         assert!(text.contains("\nx-amz-security-token:tok\n\nhost;"));
     }
 
@@ -318,11 +325,11 @@ mod tests {
             lake: None,
             timeout: Duration::from_secs(1),
         };
-        let teller = Teller {
+        let reporter = Reporter {
             agent: "a0".into(),
-            ..Teller::default()
+            ..Reporter::default()
         };
-        let s3 = S3::new(spec, &teller);
+        let s3 = S3::new(spec, &reporter);
         let item = |sequence| Item {
             event: Arc::new(Event {
                 id: Some(EventId {

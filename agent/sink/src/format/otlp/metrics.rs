@@ -1,20 +1,20 @@
 //! What the agent counts, as metrics of OpenTelemetry. What its semantic conventions have a name for has that name; the rest is
 //! below `keytrail.`.
 //!
-//! A count is told with the time from which on it is: cumulative, since the agent's start (of what began with an earlier run,
+//! A count is reported with the time from which on it is: cumulative, since the agent's start (of what began with an earlier run,
 //! since the first look); as a delta, since the last request that was taken. Levels are cumulative whatever is asked for, as the
 //! specification wants it of sums that are not monotonic.
 
 use super::wire::metrics as wire;
 use super::wire::{AnyValue, KeyValue, Scope, Value};
 use super::{SCHEMA, resource};
-use crate::format::Teller;
+use crate::format::Reporter;
 use crate::spec::Temporality;
 use keytrail_model::{Labels, Measure, MeasureKind, Number, Point};
 use prost::Message as _;
 use std::collections::BTreeMap;
 
-/// From when on counts are told, by the wall clock, and what they were then.
+/// From when on counts are reported, by the wall clock, and what they were then.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Since {
     counts_ns: u64,
@@ -33,7 +33,7 @@ impl Since {
     }
 
     /// Everything since now. What is not among these measures, since the engine was late with its counts, goes on from
-    /// where it was: as new it would be told whole, once more.
+    /// where it was: as new it would be reported whole, once more.
     pub fn go_on(&mut self, now_ns: u64, measures: &[Measure]) {
         (self.counts_ns, self.lasting_ns) = (now_ns, now_ns);
         self.before.extend(numbers(measures, grows));
@@ -63,23 +63,23 @@ pub(crate) fn request(
     since: &Since,
     temporality: Temporality,
     now_ns: u64,
-    teller: &Teller,
+    reporter: &Reporter,
 ) -> Vec<u8> {
-    let told = measures
+    let reported = measures
         .iter()
         .filter(|measure| !measure.semantic.is_empty() && !measure.points.is_empty());
     let scope = wire::ScopeMetrics {
         scope: Some(Scope {
             name: "keytrail".into(),
-            version: teller.version.clone(),
+            version: reporter.version.clone(),
         }),
-        metrics: told
+        metrics: reported
             .map(|measure| metric(measure, since, temporality, now_ns))
             .collect(),
         schema_url: SCHEMA.into(),
     };
     let all = wire::ResourceMetrics {
-        resource: Some(resource(teller)),
+        resource: Some(resource(reporter)),
         scopes: vec![scope],
         schema_url: SCHEMA.into(),
     };
@@ -181,15 +181,20 @@ mod tests {
     }
 
     /// Name, start, time, value and attribute of a point, and what its sum is.
-    type Told = (String, u64, u64, f64, String, Option<(i32, bool)>);
+    type Reported = (String, u64, u64, f64, String, Option<(i32, bool)>);
 
-    fn told(measures: &[Measure], since: &Since, temporality: Temporality, now: u64) -> Vec<Told> {
-        let teller = Teller {
+    fn reported(
+        measures: &[Measure],
+        since: &Since,
+        temporality: Temporality,
+        now: u64,
+    ) -> Vec<Reported> {
+        let reporter = Reporter {
             host: "h".into(),
             version: "1".into(),
             agent: "a".into(),
         };
-        let bytes = request(measures, since, temporality, now, &teller);
+        let bytes = request(measures, since, temporality, now, &reporter);
         let request = wire::Request::decode(bytes.as_slice()).unwrap();
         let [all] = request.resources.as_slice() else {
             panic!()
@@ -231,7 +236,7 @@ mod tests {
             ),
             measure("keytrail.level", MeasureKind::Level, Number::Whole(count)),
             measure("keytrail.gauge", MeasureKind::Gauge, Number::Part(0.5)),
-            // Told in the other form only.
+            // Reported in the other form only.
             measure("", MeasureKind::Gauge, Number::Whole(1)),
         ]
     }
@@ -242,7 +247,7 @@ mod tests {
         let own = "keytrail.kind".to_owned();
         let counts = Some((wire::CUMULATIVE, true));
         assert_eq!(
-            told(&all(6, 1007), &since, Temporality::Cumulative, 300),
+            reported(&all(6, 1007), &since, Temporality::Cumulative, 300),
             [
                 ("keytrail.count".into(), 100, 300, 6.0, own.clone(), counts),
                 (
@@ -274,7 +279,7 @@ mod tests {
         );
         // A clock that was set back.
         assert_eq!(
-            told(&all(6, 1007), &since, Temporality::Cumulative, 50)[0].2,
+            reported(&all(6, 1007), &since, Temporality::Cumulative, 50)[0].2,
             100
         );
     }
@@ -285,24 +290,24 @@ mod tests {
         let mut sums = [0.0; 3];
         for (at, count, lasting) in [(200, 5, 1001), (300, 5, 1001), (400, 9, 1010)] {
             let measures = all(count, lasting);
-            let told = told(&measures, &since, Temporality::Delta, at);
-            for (sum, (_, start, time, value, _, kind)) in sums.iter_mut().zip(&told) {
+            let reported = reported(&measures, &since, Temporality::Delta, at);
+            for (sum, (_, start, time, value, _, kind)) in sums.iter_mut().zip(&reported) {
                 assert_eq!((*start, *time), (at - 100, at));
                 assert_eq!(*kind, Some((wire::DELTA, true)));
                 *sum += value;
             }
-            assert_eq!(told[3].5, Some((wire::CUMULATIVE, false)));
+            assert_eq!(reported[3].5, Some((wire::CUMULATIVE, false)));
             since.go_on(at, &measures);
         }
         assert_eq!(sums, [9.0, 10.0, 4.5]);
         // An engine that was late once had no counts: they are not new for that.
         since.go_on(450, &[]);
         assert_eq!(
-            told(&all(11, 1010), &since, Temporality::Delta, 460)[0].3,
+            reported(&all(11, 1010), &since, Temporality::Delta, 460)[0].3,
             2.0
         );
         assert_eq!(
-            told(&all(2, 1010), &since, Temporality::Delta, 500)[0].3,
+            reported(&all(2, 1010), &since, Temporality::Delta, 500)[0].3,
             2.0
         );
     }

@@ -5,7 +5,7 @@
 pub(crate) mod metrics;
 pub(crate) mod wire;
 
-use super::Teller;
+use super::Reporter;
 use super::parts::{self, Object, program};
 use keytrail_model::{EventKind, EvidenceGrade, SourceType};
 use keytrail_proto::v1::{Event, Process};
@@ -39,17 +39,17 @@ pub(super) fn event(event: &Event) -> Vec<u8> {
 }
 
 /// A request with these records.
-pub(crate) fn request(records: Vec<Vec<u8>>, teller: &Teller) -> Vec<u8> {
+pub(crate) fn request(records: Vec<Vec<u8>>, reporter: &Reporter) -> Vec<u8> {
     let scope = ScopeLogs {
         scope: Some(Scope {
             name: "keytrail".into(),
-            version: teller.version.clone(),
+            version: reporter.version.clone(),
         }),
         records,
         schema_url: SCHEMA.into(),
     };
     let logs = ResourceLogs {
-        resource: Some(resource(teller)),
+        resource: Some(resource(reporter)),
         scopes: vec![scope],
         schema_url: SCHEMA.into(),
     };
@@ -60,12 +60,12 @@ pub(crate) fn request(records: Vec<Vec<u8>>, teller: &Teller) -> Vec<u8> {
 }
 
 /// Who tells: the agent, as a service.
-fn resource(teller: &Teller) -> Resource {
+fn resource(reporter: &Reporter) -> Resource {
     let named = Object::new()
         .text("service.name", "keytrail")
-        .text("service.version", &teller.version)
-        .text("service.instance.id", &teller.agent)
-        .text("host.name", &teller.host)
+        .text("service.version", &reporter.version)
+        .text("service.instance.id", &reporter.agent)
+        .text("host.name", &reporter.host)
         .text("os.type", "linux")
         .build();
     Resource {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::format::{self, Teller, samples};
+use crate::format::{self, Reporter, samples};
 use crate::spec::Format;
 use columns::{Column, Kind};
 use hyper::body::Bytes;
@@ -7,7 +7,7 @@ use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
 fn lines(class: OcsfClass) -> Vec<Vec<u8>> {
     let of_class = |event: &keytrail_proto::v1::Event| format::class_uid(event) == class.uid();
-    let teller = Teller {
+    let reporter = Reporter {
         host: "h".into(),
         version: "1".into(),
         agent: "a".into(),
@@ -15,7 +15,7 @@ fn lines(class: OcsfClass) -> Vec<Vec<u8>> {
     samples::all()
         .iter()
         .filter(|event| of_class(event))
-        .map(|event| format::encode(Format::OcsfParquet, event, &teller).unwrap())
+        .map(|event| format::encode(Format::OcsfParquet, event, &reporter).unwrap())
         .collect()
 }
 

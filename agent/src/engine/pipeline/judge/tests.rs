@@ -37,7 +37,7 @@ fn soon() -> Instant {
     Instant::now() + PATIENCE
 }
 
-/// Holds up the thread that writes, until this is dropped: it tells of an event, and nobody takes it.
+/// Holds up the thread that writes, until this is dropped: it reports an event, and nobody takes it.
 fn hold_up(ledger: &Ledger) -> Sender<()> {
     let (release, released) = channel::<()>();
     let (reached, holds) = channel();

@@ -2,16 +2,16 @@
 //! stack traces, stripped or not. Arguments are in registers since Go 1.17, and the probe sits on the jump to the growth
 //! of the stack at the function's beginning, an instruction that the kernel emulates.
 //!
-//! A goroutine changes threads, so a call is not told by its thread: the socket is that of the connection itself.
+//! A goroutine changes threads, so a call is not reported by its thread: the socket is that of the connection itself.
 
 mod aarch64;
 mod prove;
 mod table;
 
-use super::{Found, GO, Hook, Site, Stack, hook, number};
+use super::{Found, GO, Hook, ProbeSite, Stack, hook, number};
 use crate::tls::{
     elf::{Elf, ElfError},
-    prologue::Place,
+    prologue::ProbePoint,
     symbols::Symbols,
 };
 use keytrail_abi::GoSite;
@@ -40,7 +40,7 @@ impl Stack for Go {
         false
     }
 
-    fn look(&self, elf: &Elf<'_>, _: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, elf: &Elf<'_>, _: &Symbols) -> Result<Found, ElfError> {
         let Some(table) = table::find(elf)? else {
             return Ok(Found::Nothing);
         };
@@ -77,10 +77,10 @@ impl Stack for Go {
                     .wrapping_sub(proof.address.wrapping_add(proof.jump))
             })
         };
-        Ok(Found::Sites(vec![Site {
+        Ok(Found::Sites(vec![ProbeSite {
             hook: number(WRITE),
             offset: proof.offset,
-            place: Place {
+            point: ProbePoint {
                 offset: proof.jump,
                 pushed: None,
                 emulated: Some(if elf.x86_64() { "jcc" } else { "b.cond" }),

@@ -1,6 +1,6 @@
 //! Is the code at the place that the table tells that of a function of Go?
 //!
-//! Where the code begins that entries are relative to is not always told: from 1.26 on never, and not in programs that
+//! Where the code begins that entries are relative to is not always reported: from 1.26 on never, and not in programs that
 //! are relocated; then it is where the section of code begins, or a little behind, where a C linker put its own
 //! beginning first. So a place is believed only if its code begins as Go's does since 1.17, goes to the growth of the
 //! stack, which must lie where the same table says, and from there back to its own beginning.

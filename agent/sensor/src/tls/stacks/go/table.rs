@@ -24,7 +24,7 @@ const GO120: u8 = 0xf1;
 const HEADER: u64 = 72;
 const NAMES_MAX: u64 = 64 << 20;
 const FUNCTIONS_MAX: u64 = 4 << 20;
-/// What looks like the beginning of a table where no section tells of one: so many places are looked at.
+/// What looks like the beginning of a table where no section reports one: so many places are inspected.
 const PLACES_MAX: usize = 64;
 /// Bytes searched for it.
 const SEARCH_MAX: u64 = 256 << 20;

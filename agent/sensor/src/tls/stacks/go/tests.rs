@@ -148,15 +148,15 @@ fn elf(code: &[u8], table: &[u8], sections: bool) -> Vec<u8> {
 
 fn found(bytes: &[u8]) -> Result<Found, ElfError> {
     let file = written(bytes);
-    Go.look(&Elf::open(&file)?, &Symbols::default())
+    Go.inspect(&Elf::open(&file)?, &Symbols::default())
 }
 
-fn site() -> Site {
+fn site() -> ProbeSite {
     let from_site = |entry: u64| entry.wrapping_sub(0x60 + 4);
-    Site {
+    ProbeSite {
         hook: number(WRITE),
         offset: 0x1000 + BEFORE + 0x60,
-        place: Place {
+        point: ProbePoint {
             offset: 4,
             pushed: None,
             emulated: Some("jcc"),
@@ -266,7 +266,7 @@ fn installed_programs() {
         tried += 1;
         let elf = Elf::open(&file).unwrap();
         let started = std::time::Instant::now();
-        let Found::Sites(sites) = Go.look(&elf, &Symbols::default()).unwrap() else {
+        let Found::Sites(sites) = Go.inspect(&elf, &Symbols::default()).unwrap() else {
             panic!("{path}")
         };
         eprintln!("{path}: {sites:?} in {:?}", started.elapsed());

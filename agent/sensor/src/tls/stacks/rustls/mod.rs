@@ -1,4 +1,4 @@
-//! rustls, told by what each of its ciphers has: a method that encrypts one record.
+//! rustls, reported by what each of its ciphers has: a method that encrypts one record.
 //!
 //! Plaintext comes to rustls by functions that are inlined into their callers, under names that each build makes anew.
 //! But records are encrypted through a `dyn MessageEncrypter` (rustls/src/crypto/cipher.rs), so that the tables of its
@@ -8,7 +8,7 @@
 mod prove;
 mod tables;
 
-use super::{Found, Hook, RUSTLS, Site, Stack, hook, number};
+use super::{Found, Hook, ProbeSite, RUSTLS, Stack, hook, number};
 use crate::tls::{
     elf::{Elf, ElfError},
     prologue::{Given, x86_64 as prologue},
@@ -20,11 +20,11 @@ use keytrail_model::TlsStack;
 const ENCRYPT: &str = "MessageEncrypter::encrypt";
 /// What a panic would name: the path of its sources, with the version.
 const SOURCES: &[u8] = b"/rustls-0.";
-/// Places of that path that are looked at.
+/// Places of that path that are inspected.
 const PLACES_MAX: usize = 256;
-/// Bytes of it that are looked at.
+/// Bytes of it that are inspected.
 const PATH_MAX: u64 = 64;
-/// Code of a method that is looked at, bytes.
+/// Code of a method that is inspected, bytes.
 const METHOD_MAX: u64 = 4096;
 
 pub struct Rustls;
@@ -44,7 +44,7 @@ impl Stack for Rustls {
         false
     }
 
-    fn look(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
+    fn inspect(&self, elf: &Elf<'_>, symbols: &Symbols) -> Result<Found, ElfError> {
         let sources = Sources::of(elf)?;
         if !symbols.rustls && sources.version.is_empty() {
             return Ok(Found::Nothing);
@@ -59,7 +59,7 @@ impl Stack for Rustls {
                 "the methods that encrypt records are found on x86-64 only",
             )));
         }
-        let (mut sites, mut of_13, mut unlike) = (Vec::<Site>::new(), 0, 0);
+        let (mut sites, mut of_13, mut unlike) = (Vec::<ProbeSite>::new(), 0, 0);
         for method in tables::methods(elf)? {
             let code = elf.code(method.encrypt, METHOD_MAX)?;
             let Some((offset, _)) = elf.code_at(method.encrypt) else {
@@ -76,10 +76,10 @@ impl Stack for Rustls {
                     whole: false,
                     calls: false,
                 };
-                sites.push(Site {
+                sites.push(ProbeSite {
                     hook: number(ENCRYPT),
                     offset,
-                    place: prologue::place(&code, given),
+                    point: prologue::probe_point(&code, given),
                     go: None,
                 });
             }

@@ -20,7 +20,7 @@ const END: u64 = 0x18;
 const KIND: [u64; 2] = [0x20, 0x21];
 /// A buffer of the record may be made in the method itself: then with the header.
 const HEADER: u64 = 5;
-/// Instructions that are looked at.
+/// Instructions that are inspected.
 const STEPS: usize = 768;
 
 /// A way through the code.

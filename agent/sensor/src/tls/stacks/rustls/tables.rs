@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 const ADDS: [u8; 3] = [0x10, TLS13, 0x18];
 pub const TLS13: u8 = 0x11;
 
-/// Functions that add as much, places that refer to them, and relocations that are looked at, bytes.
+/// Functions that add as much, places that refer to them, and relocations that are inspected, bytes.
 const LENGTHS_MAX: usize = 1024;
 const PLACES_MAX: usize = 64;
 const RELOCATIONS_MAX: u64 = 64 << 20;
@@ -116,8 +116,8 @@ fn lengths(elf: &Elf<'_>) -> Result<BTreeMap<u64, u8>, ElfError> {
 }
 
 /// Every pointer that may be one of a table's: those that are relocated, and those that stand where they are used.
-fn pointers(elf: &Elf<'_>, look: &mut dyn FnMut(u64, u64)) -> Result<(), ElfError> {
-    relocated(elf, look)?;
+fn pointers(elf: &Elf<'_>, visit: &mut dyn FnMut(u64, u64)) -> Result<(), ElfError> {
+    relocated(elf, visit)?;
     let Some(span) = elf.section(".data.rel.ro") else {
         return Ok(());
     };
@@ -131,14 +131,14 @@ fn pointers(elf: &Elf<'_>, look: &mut dyn FnMut(u64, u64)) -> Result<(), ElfErro
         for (index, word) in (0..).zip(bytes.as_chunks::<8>().0) {
             let value = u64::from_le_bytes(*word);
             if value != 0 {
-                look(address.wrapping_add(index * 8), value);
+                visit(address.wrapping_add(index * 8), value);
             }
         }
     })
 }
 
 /// Pointers of a position-independent file that are set when it is loaded: place and value.
-fn relocated(elf: &Elf<'_>, look: &mut dyn FnMut(u64, u64)) -> Result<(), ElfError> {
+fn relocated(elf: &Elf<'_>, visit: &mut dyn FnMut(u64, u64)) -> Result<(), ElfError> {
     const STEP: u64 = WINDOW / RELOCATION * RELOCATION;
     let Some(span) = elf.section(".rela.dyn") else {
         return Ok(());
@@ -149,7 +149,7 @@ fn relocated(elf: &Elf<'_>, look: &mut dyn FnMut(u64, u64)) -> Result<(), ElfErr
         let block = elf.block(span.offset.saturating_add(at), STEP.min(len - at), STEP)?;
         for [place, info, addend] in block.bytes().as_chunks::<24>().0.iter().map(words) {
             if info as u32 == R_X86_64_RELATIVE {
-                look(place, addend);
+                visit(place, addend);
             }
         }
         at += STEP;

@@ -58,7 +58,7 @@ fn in_two_ways(adds: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_method_that_encrypts_is_told_by_what_it_reads() {
+fn a_method_that_encrypts_is_reported_by_what_it_reads() {
     for adds in [0x10, 0x11, 0x18] {
         for code in [straight(adds), in_two_ways(adds)] {
             assert!(prove::encrypts(&code, adds), "{code:x?}");
@@ -191,9 +191,9 @@ fn program(methods: &[Vec<u8>], pointers: Pointers, source: &str) -> Vec<u8> {
     file
 }
 
-fn look(file: &[u8]) -> Result<Found, ElfError> {
+fn inspect(file: &[u8]) -> Result<Found, ElfError> {
     let file = written(file);
-    Rustls.look(&Elf::open(&file)?, &Symbols::default())
+    Rustls.inspect(&Elf::open(&file)?, &Symbols::default())
 }
 
 const RING: &str = "23.5/src/crypto/ring/tls13.rs";
@@ -205,13 +205,13 @@ fn methods_are_found_by_their_tables() {
     }
     let methods = [straight(0x11), in_two_ways(0x11)];
     for pointers in [Pointers::Relocated, Pointers::InPlace] {
-        let found = look(&program(&methods, pointers, RING)).unwrap();
+        let found = inspect(&program(&methods, pointers, RING)).unwrap();
         let Found::Sites(sites) = found else {
             panic!("{found:?}")
         };
         let places: Vec<_> = sites
             .iter()
-            .map(|site| (site.offset, site.place.offset, site.place.emulated))
+            .map(|site| (site.offset, site.point.offset, site.point.emulated))
             .collect();
         let text = 64 + 3 * 56;
         assert_eq!(
@@ -226,7 +226,7 @@ fn methods_are_found_by_their_tables() {
             (&methods[..1], "23.5/src/crypto/aws_lc_rs/tls13.rs"),
             (&[straight(0x11), straight(0x18)][..], RING),
         ] {
-            let found = look(&program(methods, pointers, source)).unwrap();
+            let found = inspect(&program(methods, pointers, source)).unwrap();
             assert!(
                 matches!(&found, Found::Partly(sites, why) if sites.len() == 1 && why.contains("rustls 0.23.5:")),
                 "{found:?}"
@@ -241,14 +241,14 @@ fn without_a_method_it_is_said() {
         return;
     }
     for methods in [&[][..], &[vec![0xc3]], &[straight(0x10)]] {
-        let found = look(&program(methods, Pointers::Relocated, RING)).unwrap();
+        let found = inspect(&program(methods, Pointers::Relocated, RING)).unwrap();
         assert!(
             matches!(&found, Found::Unproven(why) if why.contains("rustls 0.23.5:")),
             "{found:?}"
         );
     }
     let other = program(&[straight(0x11)], Pointers::InPlace, "words/README");
-    assert_eq!(look(&other).unwrap(), Found::Nothing);
+    assert_eq!(inspect(&other).unwrap(), Found::Nothing);
 }
 
 /// Files that lie: no panic, and an answer soon.
@@ -260,18 +260,18 @@ fn hostile_files() {
         RING,
     );
     for end in (64..file.len()).step_by(7) {
-        let _ = look(&file[..end]);
+        let _ = inspect(&file[..end]);
     }
     for at in 0..file.len() {
         for byte in [0, 0x7f, 0xff] {
             let mut other = file.clone();
             other[at] = byte;
-            let _ = look(&other);
+            let _ = inspect(&other);
         }
     }
     // A hundred thousand tables.
     let many = vec![vec![0xc3]; 300];
     let before = keytrail_host::clock::thread_ns();
-    let _ = look(&program(&many, Pointers::InPlace, RING));
+    let _ = inspect(&program(&many, Pointers::InPlace, RING));
     assert!(keytrail_host::clock::thread_ns() - before < 5_000_000_000);
 }

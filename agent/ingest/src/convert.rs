@@ -1,16 +1,16 @@
-//! From kernel headers to model stamps.
+//! From the records of the kernel side to the types of the model.
 
 use crate::decode;
 use keytrail_abi as abi;
-use keytrail_model::{Ends, Pid, PipeId, PipesSeen, Stamp, TICK_NS};
+use keytrail_model::{Endpoints, Pid, PipeId, PipesSeen, TICK_NS, TaskInfo};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const AF_UNIX: u16 = 1;
 const AF_INET: u16 = 2;
 const IPPROTO_UDP: u16 = 17;
 
-pub fn stamp(h: &abi::Header) -> Stamp {
-    Stamp {
+pub fn task_info(h: &abi::Header) -> TaskInfo {
+    TaskInfo {
         boot_ns: h.boot_ns,
         pid: pid(h.tgid, h.start_ns),
         tid: h.tid,
@@ -32,7 +32,7 @@ pub fn pid(tgid: u32, start_ns: u64) -> Pid {
 pub fn pipes(r: &abi::Pipes) -> PipesSeen {
     let who = |tgid, start_ns| (tgid != 0).then(|| pid(tgid, start_ns));
     PipesSeen {
-        at: stamp(&r.header),
+        at: task_info(&r.header),
         stdin: pipe(r.stdin),
         stdout: pipe(r.stdout),
         feeder: who(r.feeder, r.feeder_start_ns),
@@ -49,8 +49,8 @@ pub fn pipe(id: abi::FileId) -> Option<PipeId> {
     })
 }
 
-pub fn ends(e: &abi::Endpoints) -> Ends {
-    Ends {
+pub fn endpoints(e: &abi::Endpoints) -> Endpoints {
+    Endpoints {
         sock: e.sock,
         local_ip: ip(e.family, &e.local),
         local_port: e.local_port,
@@ -63,7 +63,7 @@ pub fn ends(e: &abi::Endpoints) -> Ends {
         }
         .to_owned(),
         net_ns: e.net_ns,
-        ..Ends::default()
+        ..Endpoints::default()
     }
 }
 

@@ -31,7 +31,7 @@ pub mod done {
 }
 
 /// Waits for a byte on standard input, does what it can, and says what that was. Without the byte it does nothing.
-pub fn provoke(file: Option<&Path>) -> u8 {
+pub fn run(file: Option<&Path>) -> u8 {
     // SAFETY: alarm takes a number; its signal ends this process, which is what it is for.
     unsafe { libc::alarm(ALARM) };
     let mut go = [0u8; 1];
@@ -52,7 +52,7 @@ pub fn provoke(file: Option<&Path>) -> u8 {
     note(done::MEMORY, memory());
     tls::canary(SESSION, BYTES.as_ptr(), BYTES.len());
     note(done::PROBED, true);
-    // What comes of a call is looked at when the thread makes its next one.
+    // What comes of a call is inspected when the thread makes its next one.
     // SAFETY: getppid has no preconditions.
     unsafe { libc::getppid() };
     what

@@ -1,22 +1,22 @@
-//! What one look at a file found: what the inventory is kept current by. No secret bytes.
+//! What one inspection of a file found: what the inventory is kept current by. No secret bytes.
 
 use super::{Credential, FileFacts};
 use std::path::PathBuf;
 
-/// Why a file was looked at.
+/// Why a file was inspected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// It lay in a watched place when that place was looked at for the first time.
+    /// It lay in a watched place when that place was inspected for the first time.
     Start,
     /// A watched place changed: what is in it now and was not before is new.
-    Place,
+    Changed,
     /// It was written, moved or read somewhere.
     Accessed,
 }
 
 /// A file in one version.
 #[derive(Clone, Debug)]
-pub struct FileLook {
+pub struct FileInspection {
     /// Root through which this process reaches it (`/` or `/proc/PID/root`).
     pub root: PathBuf,
     /// Path below that root as bytes; `facts.path` is the same as text.
@@ -27,7 +27,7 @@ pub struct FileLook {
     /// Seconds since the epoch.
     pub modified: i64,
     pub links: u32,
-    /// Only a part of it was looked at.
+    /// Only a part of it was inspected.
     pub truncated: bool,
     /// Everything in it, in its order.
     pub held: Vec<Credential>,
@@ -36,14 +36,14 @@ pub struct FileLook {
     pub why: Why,
     /// Who wrote it last, as far as known; 0 when not.
     pub writer: u32,
-    /// When it was looked at, nanoseconds since boot.
+    /// When it was inspected, nanoseconds since boot.
     pub boot_ns: u64,
 }
 
 /// News for the inventory.
 #[derive(Clone, Debug)]
 pub enum InventoryUpdate {
-    Looked(Box<FileLook>),
+    Inspected(Box<FileInspection>),
     /// A file (kernel device number, inode) that holds nothing.
     Clean {
         device: u64,
@@ -54,7 +54,7 @@ pub enum InventoryUpdate {
         root: PathBuf,
         raw: Vec<u8>,
     },
-    /// A file was read and could not be looked into in that version: what is found under its name soon after may have been in it.
+    /// A file was read and could not be inspected in that version: what is found under its name soon after may have been in it.
     Unread(Unread),
 }
 
