@@ -56,7 +56,7 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32, content: u64) 
     const S_IFIFO: u16 = 0o010_000;
     const S_IFREG: u16 = 0o100_000;
     let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
-    if mode & S_IFMT == S_IFIFO && how == access::PERMISSION && follows_opened() {
+    if follows_opened() && how == access::PERMISSION && mode & S_IFMT == S_IFIFO {
         // Never clean: what comes next is of whoever writes next.
         reads_fifo(inode);
         return 0;

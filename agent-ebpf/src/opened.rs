@@ -4,8 +4,8 @@
 use crate::{
     maps::{PIPE_OUT, PIPE_READERS, READ_SEEN, field},
     pipes::{SLOTS, mark, pass_on, pipe_at, send_opened, table},
-    record::{Counters, current_task, file_id, follow, ignored, program, read_or_zero},
-    write::{PIPEFS, is_reported, key_of},
+    record::{Counters, current_task, descriptor, file_id, follow, ignored, program, read_or_zero},
+    write::{FMODE_WRITE, PIPEFS, is_reported, key_of, kind_of},
 };
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use keytrail_abi::{
@@ -21,7 +21,8 @@ const S_IFIFO: u16 = 0o010_000;
 /// Ancestors that may have the terminal themselves: a shell, and what started it.
 const ANCESTORS: usize = 6;
 
-/// Not where the kernel's verifier goes over what follows a call once for each way through it: it would not come to an end.
+/// Not where the kernel's verifier goes over what follows a call once for each way through it: it would not come to an end. Asked
+/// for in each function as well, for functions of their own are gone over whether they are called or not.
 #[inline(always)]
 pub fn follows_opened() -> bool {
     field(f::FOLLOWS_OPENED) == 1
@@ -43,6 +44,9 @@ pub fn is_fifo(inode: u64) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn reads_fifo(inode: u64) -> u64 {
+    if !follows_opened() {
+        return 0;
+    }
     if !is_fifo(inode) {
         return 0;
     }
@@ -78,17 +82,30 @@ pub extern "C" fn reads_fifo(inode: u64) -> u64 {
     0
 }
 
-/// A process is about to write to a pipe or a terminal: those who can read it are unknown under the number that is returned,
+/// A process is about to write, to a FIFO or a terminal maybe: those who can read it are unknown under the number that is returned,
 /// until the write was told. 0: nobody is. A function of its own as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn writes_opened(inode: u64, tgid: u64, target: u64) -> u64 {
-    let key = key_of(inode, tgid as u32);
+pub extern "C" fn writes_opened(regs: u64, tgid: u64) -> u64 {
+    if !follows_opened() {
+        return 0;
+    }
     let task = current_task();
+    let number: u64 = read_or_zero(regs, field(f::REGS_ARG0));
+    let file = descriptor(task, number as u32);
+    if file == 0 || read_or_zero::<u32>(file, field(f::FILE_MODE)) & FMODE_WRITE == 0 {
+        return 0;
+    }
+    let inode = follow(file, field(f::FILE_INODE));
+    let target = kind_of(inode);
+    if target == 0 || target == target::FILE {
+        return 0;
+    }
+    let key = key_of(inode, tgid as u32);
     if is_reported(&key, program(task)) {
         return 0;
     }
-    let owner = if target == target::TERMINAL as u64 {
+    let owner = if target == target::TERMINAL {
         let owner = owner_of(task, inode);
         if owner == 0 {
             return 0;
@@ -123,6 +140,9 @@ pub extern "C" fn writes_opened(inode: u64, tgid: u64, target: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn decide_opened(id: u64) -> u64 {
+    if !follows_opened() {
+        return 0;
+    }
     if id != 0 {
         send_opened(id, FileId::default(), FileId::default(), 0);
     }
@@ -134,6 +154,9 @@ pub extern "C" fn decide_opened(id: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn owner_of(task: u64, inode: u64) -> u64 {
+    if !follows_opened() {
+        return 0;
+    }
     // Documentation/admin-guide/devices.txt: the slaves of Unix98 pseudo-terminals.
     let device: u32 = read_or_zero(inode, field(f::INODE_RDEV));
     if !matches!(device >> 20, 136..=143) {

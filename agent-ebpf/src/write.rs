@@ -28,7 +28,7 @@ use keytrail_abi::{
 pub const PIPEFS: u64 = 0x5049_5045;
 const ANON_INODE_FS: u64 = 0x0904_1934;
 /// include/linux/fs.h.
-const FMODE_WRITE: u32 = 2;
+pub const FMODE_WRITE: u32 = 2;
 
 /// Steps of a write that is captured: its segments, after a failed read its pages, and the failure.
 const STEPS: usize = WRITE_SEGMENTS + WRITE_MAX / 4096 + 2;
@@ -82,49 +82,43 @@ pub fn on_write(regs: u64, vector: bool, positioned: bool) {
     if is_compat() {
         return;
     }
+    let mut passed = 0;
+    if follows_opened() {
+        passed = writes_opened(regs, tgid as u64);
+    }
     capture_write(
         regs,
         (vector as u64) << 1 | positioned as u64,
         tgid as u64,
         state as u64,
     );
+    // What is in it is known from here on, and so who may have it.
+    if follows_opened() {
+        decide_opened(passed);
+    }
 }
 
 /// Why this is a function of its own: see `payload`. `how`: 1 at a position, 2 in segments. Its result says nothing.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn capture_write(regs: u64, how: u64, tgid: u64, state: u64) -> u64 {
-    let task = current_task();
-    let number: u64 = read_or_zero(regs, field(f::REGS_ARG0));
-    let file = descriptor(task, number as u32);
-    if file == 0 || read_or_zero::<u32>(file, field(f::FILE_MODE)) & FMODE_WRITE == 0 {
-        return 0;
-    }
-    let inode = follow(file, field(f::FILE_INODE));
-    let target = kind_of(inode);
-    if target == 0 {
-        return 0;
-    }
-    let mut passed = 0;
-    if target != target::FILE && follows_opened() {
-        passed = writes_opened(inode, tgid, target as u64);
-    }
-    capture(
-        regs,
-        how,
-        (tgid as u32, state as u32),
-        (file, inode, target),
-    );
-    // What is in it is known from here on, and so who may have it.
-    if follows_opened() {
-        decide_opened(passed);
-    }
+    capture(regs, how, tgid as u32, state as u32);
     0
 }
 
 #[inline(always)]
-fn capture(regs: u64, how: u64, (tgid, state): (u32, u32), (file, inode, target): (u64, u64, u32)) {
+fn capture(regs: u64, how: u64, tgid: u32, state: u32) {
     let task = current_task();
+    let number: u64 = read_or_zero(regs, field(f::REGS_ARG0));
+    let file = descriptor(task, number as u32);
+    if file == 0 || read_or_zero::<u32>(file, field(f::FILE_MODE)) & FMODE_WRITE == 0 {
+        return;
+    }
+    let inode = follow(file, field(f::FILE_INODE));
+    let target = kind_of(inode);
+    if target == 0 {
+        return;
+    }
     // Who has executed something reported its pipes then.
     if target == target::PIPE
         && read_or_zero::<u32>(task, field(f::TASK_FLAGS)) & PF_FORKNOEXEC != 0
@@ -247,7 +241,7 @@ fn sum_of_segments(vector: u64, count: u64) -> (u64, bool) {
 
 /// One of `target`; 0 for what is none of them.
 #[inline(always)]
-fn kind_of(inode: u64) -> u32 {
+pub fn kind_of(inode: u64) -> u32 {
     // include/uapi/linux/stat.h.
     const S_IFMT: u16 = 0o170_000;
     const S_IFIFO: u16 = 0o010_000;
