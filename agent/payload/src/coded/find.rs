@@ -216,7 +216,7 @@ fn paired(word: u64) -> bool {
     let blanks = has(word, b' ');
     let two = blanks & blanks >> 24;
     if two != 0 {
-        let behind = word >> (two.trailing_zeros() + 1) % 64;
+        let behind = word >> ((two.trailing_zeros() + 1) % 64);
         return (behind as u8).is_ascii_hexdigit() && ((behind >> 8) as u8).is_ascii_hexdigit();
     }
     has(word, b'x') & has(word, b'0') << 8 != 0

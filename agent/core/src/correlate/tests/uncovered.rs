@@ -168,7 +168,7 @@ fn the_reason_is_that_of_the_file_or_of_what_the_program_has_mapped() {
         ("/usr/lib/jvm/libjvm.so", vec![10]),
     ] {
         let (sent, gaps) = story(path, users);
-        assert_eq!(sent, [with.clone()], "{path}");
+        assert_eq!(sent, std::slice::from_ref(&with), "{path}");
         assert_eq!(gaps.len(), 1, "{path}: {gaps:?}");
         assert!(
             gaps[0].contains(WHY) && gaps[0].contains(":443"),
