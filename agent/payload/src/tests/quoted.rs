@@ -65,7 +65,7 @@ fn long_secrets_and_signs_that_are_escaped() {
     for (number, secret) in [("0", &padded[..]), ("1", &long[..])] {
         for before in 0..76 {
             let body = quoted(&mail(secret, before), "\r\n");
-            let hits = told(&m, &body).hits;
+            let hits = reported(&m, &body).hits;
             let all: Vec<_> = hits
                 .iter()
                 .map(|h| (&h.credential.fingerprint[4..], spelling(h), h.occurrences))
