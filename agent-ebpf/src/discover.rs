@@ -6,8 +6,8 @@ use crate::{
     opened::{follows_opened, reads_fifo},
     pipes::pipes_of_reader,
     record::{
-        Counters, Slot, Wake, copy_user, current_task, file_id, follow, pointer, program, read,
-        read_or_zero, stamp, wake, zero,
+        Counters, Slot, Wake, copy_user, current_task, file_id, follow, plain, pointer, program,
+        read, read_or_zero, stamp, wake, zero,
     },
     touch::gets_nothing,
 };
@@ -58,7 +58,7 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32, content: u64) 
     let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
     if follows_opened() && how == access::PERMISSION && mode & S_IFMT == S_IFIFO {
         // Never clean: what comes next is of whoever writes next.
-        reads_fifo(inode);
+        reads_fifo(plain(inode));
         return 0;
     }
     let size: u64 = read_or_zero(inode, field(f::INODE_SIZE));

@@ -98,8 +98,13 @@ pub fn learn_tmpfs(ctx: RawTracePointContext) -> i32 {
 #[inline(always)]
 pub fn on_read(regs: u64, call: u64) {
     let files = memory_files();
-    if files != 0 {
-        read_begins(regs, call, files);
+    if files == 0 {
+        return;
+    }
+    let fifo = read_begins(regs, call, files);
+    // Not from in there: together the stacks would be too large before 6.13.
+    if fifo != 0 && follows_opened() {
+        reads_fifo(fifo);
     }
 }
 
@@ -121,7 +126,7 @@ pub fn memory_files() -> u64 {
     })
 }
 
-/// Functions of their own, as in `payload`: results say nothing.
+/// A function of its own, as in `payload`. The inode of what may be a FIFO; 0 for all else.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn read_begins(regs: u64, call: u64, files: u64) -> u64 {
@@ -140,7 +145,7 @@ pub extern "C" fn read_begins(regs: u64, call: u64, files: u64) -> u64 {
     // Here ends what reads anything else: all reads of the host come so far.
     if ops != files {
         if ops != 0 && follows_opened() && ops == fifo_files() && field(f::DISCOVER) == 1 {
-            reads_fifo(inode);
+            return inode;
         }
         return 0;
     }
