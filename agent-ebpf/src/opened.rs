@@ -5,7 +5,7 @@ use crate::{
     maps::{PIPE_OUT, PIPE_READERS, READ_SEEN, field},
     pipes::{SLOTS, mark, pass_on, pipe_at, send_opened, table},
     record::{Counters, current_task, descriptor, file_id, follow, ignored, program, read_or_zero},
-    write::{FMODE_WRITE, PIPEFS, is_reported, key_of, kind_of},
+    write::{FMODE_WRITE, PIPEFS, key_of, kind_of},
 };
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use keytrail_abi::{
@@ -18,8 +18,13 @@ use keytrail_abi::{
 /// include/uapi/linux/stat.h.
 const S_IFMT: u16 = 0o170_000;
 const S_IFIFO: u16 = 0o010_000;
+/// In place of a version: who writes, and not who reads.
+const WRITES: u64 = 1;
 /// Ancestors that may have the terminal themselves: a shell, and what started it.
 const ANCESTORS: usize = 6;
+
+/// Descriptors among which a script may have the terminal: its standard streams, and where it has put them meanwhile.
+const STREAMS: u32 = 12;
 
 /// Not where the kernel's verifier goes over what follows a call once for each way through it: it would not come to an end. Asked
 /// for in each function as well, for functions of their own are gone over whether they are called or not.
@@ -90,6 +95,10 @@ pub extern "C" fn writes_opened(regs: u64, tgid: u64) -> u64 {
     if !follows_opened() {
         return 0;
     }
+    // No bytes, or no segments: nothing is put in.
+    if read_or_zero::<u64>(regs, field(f::REGS_ARG2)) == 0 {
+        return 0;
+    }
     let task = current_task();
     let number: u64 = read_or_zero(regs, field(f::REGS_ARG0));
     let file = descriptor(task, number as u32);
@@ -102,7 +111,18 @@ pub extern "C" fn writes_opened(regs: u64, tgid: u64) -> u64 {
         return 0;
     }
     let key = key_of(inode, tgid as u32);
-    if is_reported(&key, program(task)) {
+    let program = program(task);
+    // By itself, and not when its name is reported: that waits for a write that the budget has room for.
+    let opened = ReadKey {
+        file: key.file,
+        ctime_ns: WRITES,
+        tgid: tgid as u32,
+        access: access::FIFO,
+    };
+    if READ_SEEN.get_ptr(&opened).is_some_and(|seen| {
+        // SAFETY: a live map value.
+        unsafe { *seen == program }
+    }) {
         return 0;
     }
     let owner = if target == target::TERMINAL {
@@ -132,7 +152,9 @@ pub extern "C" fn writes_opened(regs: u64, tgid: u64) -> u64 {
     if pass_on(tgid, key.file.ino, key.file.dev as u64, id) == 0 {
         id = 0;
     }
-    send_opened(0, FileId::default(), key.file, owner);
+    if send_opened(0, FileId::default(), key.file, owner) {
+        let _ = READ_SEEN.insert(&opened, &program, 0);
+    }
     id
 }
 
@@ -150,7 +172,7 @@ pub extern "C" fn decide_opened(id: u64) -> u64 {
 }
 
 /// Who has the other end of a pseudo-terminal, as far as ancestors show it: the nearest one that does not have this one among
-/// its standard streams. 0 where it is nobody: of the first process of the host nobody says so.
+/// its first descriptors. 0 where it is nobody: of the first process of the host nobody says so.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn owner_of(task: u64, inode: u64) -> u64 {
@@ -170,7 +192,7 @@ pub extern "C" fn owner_of(task: u64, inode: u64) -> u64 {
         }
         let fds = follow(table(at), field(f::FDTABLE_FD));
         let mut has = false;
-        for descriptor in 0..3 {
+        for descriptor in 0..STREAMS {
             has |= follow(follow(fds, descriptor * 8), field(f::FILE_INODE)) == inode;
         }
         if !has {

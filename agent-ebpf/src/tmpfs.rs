@@ -225,7 +225,7 @@ pub extern "C" fn read_took_effect(thread: u64) -> u64 {
     took_effect(thread) as u64
 }
 
-/// Tells of the read that [`read_settled`] has found. By itself: before 6.13 the stacks of all that call each other share
+/// Reports the read that [`read_took_effect`] has found. By itself: before 6.13 the stacks of all that call each other share
 /// 512 bytes, and what follows here needs most of them.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -38,7 +38,7 @@ fn the_unit_allows_the_calls_the_agent_makes() {
         .flat_map(str::split_whitespace)
         .collect();
     assert!(allowed.contains(&"@system-service") && allowed.contains(&"bpf"));
-    // It answers ENOSYS to openat2(2), whose flags a filter cannot see, and every inspect a file is one.
+    // It answers ENOSYS to openat2(2), whose flags a filter cannot see, and every look into a file is such a call.
     assert!(
         !unit
             .lines()

@@ -77,7 +77,7 @@ const KEEPERS: &[&str] = &[
     "secret-tool",
 ];
 /// A key of RSA encrypted, with a request's head around it; signatures and tokens have less.
-const KEY_BYTES: u64 = 1_400;
+const KEY_BYTES: u64 = 2_200;
 
 fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)

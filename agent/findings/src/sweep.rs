@@ -101,9 +101,14 @@ fn keeps_keys(tool: &str, process: &ProcessFacts) -> bool {
     let only_keys = arguments.all(|argument| {
         // `--tag x`: no place; and borg's `/repository::archive`.
         let is_value = before.starts_with('-') && !before.contains('=') && has_value(before);
+        let mut after_option = before.starts_with('-') && !before.contains('=');
         before = argument;
-        if is_value || !argument.starts_with(['/', '.', '~']) || argument.contains("::") {
+        if is_value || argument.starts_with('-') || argument.contains("::") {
             return true;
+        }
+        // What has no such beginning may be the value of an option before it.
+        if !argument.starts_with(['/', '.', '~']) {
+            return std::mem::take(&mut after_option);
         }
         named += 1;
         let from = if argument.starts_with('.') {
@@ -121,16 +126,20 @@ fn has_value(option: &str) -> bool {
     [
         "-r",
         "-p",
+        "-e",
         "--repo",
+        "--repository-file",
         "--exclude",
         "--iexclude",
-        "--password",
+        "--exclude-file",
+        "--iexclude-file",
+        "--exclude-from",
+        "--exclude-if-present",
+        "--password-file",
         "--cache-dir",
-        "--limit",
-        "--repository",
+        "--config-file",
     ]
-    .iter()
-    .any(|name| option == *name || name.len() > 2 && option.starts_with(name))
+    .contains(&option)
 }
 
 /// Whether a process does that: an installed program, that was not told where keys lie or how they look, and that neither

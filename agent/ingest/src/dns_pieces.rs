@@ -15,6 +15,8 @@ const MAX_BEFORE: usize = 512;
 const MIN_LABEL: usize = 6;
 /// Labels of which much is counted: those of hosts are shorter.
 const LONG_LABEL: usize = 24;
+/// Long labels that are remembered, of one process under one domain.
+const MAX_SEEN: usize = 32;
 /// Labels of what is asked under.
 const DOMAIN: usize = 2;
 
@@ -33,8 +35,31 @@ struct Joined {
     /// Keyed hash of the last one: each name is asked for several times (A, AAAA, and again when nobody answers).
     last: u64,
     came_ns: u64,
-    /// Bytes in long labels of all names in a row.
-    much: u64,
+    much: Much,
+}
+
+/// Long labels of all names in a row, each once: a host is asked for under one domain of a search list after the other.
+#[derive(Clone, Default)]
+struct Much {
+    bytes: u64,
+    /// Keyed hashes of the last ones.
+    seen: Vec<u64>,
+}
+
+impl Much {
+    fn with(mut self, labels: impl Iterator<Item = (u64, u64)>) -> Self {
+        for (hash, bytes) in labels {
+            if self.seen.contains(&hash) {
+                continue;
+            }
+            if self.seen.len() >= MAX_SEEN {
+                self.seen.remove(0);
+            }
+            self.seen.push(hash);
+            self.bytes += bytes;
+        }
+        self
+    }
 }
 
 impl DnsPieces {
@@ -46,7 +71,7 @@ impl DnsPieces {
             return 0;
         };
         let key = (pid, peer, self.key.hash_one(&labels[at..]));
-        self.of.get(&key).map_or(0, |joined| joined.much)
+        self.of.get(&key).map_or(0, |joined| joined.much.bytes)
     }
 
     /// Takes a name with its dots. The pieces before it and this one; nothing where it is the first, or the same again.
@@ -68,19 +93,22 @@ impl DnsPieces {
         }
         let key = (pid, peer, self.key.hash_one(domain));
         let last = self.key.hash_one(&piece[..]);
-        let long = pieces.iter().filter(|label| label.len() >= LONG_LABEL);
-        let mut much = long.map(|label| label.len() as u64).sum();
         let before = self
             .of
             .remove(&key)
             .filter(|joined| joined.came_ns.saturating_add(KEEP_NS) > now_ns);
+        let long = pieces.iter().filter(|label| label.len() >= LONG_LABEL);
+        let long = long.map(|label| (self.key.hash_one(label), label.len() as u64));
+        let much = before
+            .as_ref()
+            .map_or_else(Much::default, |b| b.much.clone());
+        let much = much.with(long);
         let joined = match before {
             Some(same) if same.last == last => {
                 self.of.insert(key, same);
                 return None;
             }
             Some(before) => {
-                much += before.much;
                 let from = before.text.len().saturating_sub(MAX_BEFORE);
                 let before = &before.text[from..];
                 let mut both = Zeroizing::new(Vec::with_capacity(before.len() + piece.len()));
@@ -98,7 +126,13 @@ impl DnsPieces {
         Some(copy)
     }
 
-    fn keep(&mut self, key: Key, text: Zeroizing<Vec<u8>>, last: u64, (came_ns, much): (u64, u64)) {
+    fn keep(
+        &mut self,
+        key: Key,
+        text: Zeroizing<Vec<u8>>,
+        last: u64,
+        (came_ns, much): (u64, Much),
+    ) {
         if self.of.len() >= MAX_DOMAINS
             && let Some(oldest) = self.of.iter().min_by_key(|(_, of)| of.came_ns)
         {
@@ -171,6 +205,11 @@ mod tests {
             // Asked for twice, as resolvers do.
             joined(&mut pieces, &name(n), u64::from(n));
             joined(&mut pieces, &name(n), u64::from(n));
+        }
+        assert_eq!(pieces.much(WHO, name(b'z').as_bytes()), 5 * 60);
+        // And again by turns, as under a search list.
+        for n in [b'a', b'b', b'a', b'b'] {
+            joined(&mut pieces, &name(n), 200);
         }
         assert_eq!(pieces.much(WHO, name(b'z').as_bytes()), 5 * 60);
         assert_eq!(pieces.much(WHO, b"a.other.example"), 0);

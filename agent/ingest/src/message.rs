@@ -140,7 +140,7 @@ fn add_secrets(matcher: &Matcher, text: &[u8], payload: &mut Payload) {
     }
 }
 
-/// Name and peer of a Unix socket. `look`: it is worth a inspect /proc, while the peer still runs.
+/// Name and peer of a Unix socket. `inspect`: it is worth reading /proc, while the peer still runs.
 fn name_peer(r: &abi::MessageSend, sender: Pid, inspect: bool, ends: &mut Endpoints) {
     let name = r.name.get(..usize::from(r.name_len)).unwrap_or_default();
     ends.path = socket_name(name);

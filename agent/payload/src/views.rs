@@ -57,6 +57,10 @@ pub fn views(text: &[u8]) -> Vec<View> {
     for view in out.iter().filter(|view| is_text(&view.bytes)) {
         twice.extend(once(&view.bytes).into_iter().map(|v| v.within(view)));
     }
+    // Beside what is escaped may stand text of any script, and bytes.
+    if let Some(view) = escapes(text).filter(|view| !is_text(&view.bytes)) {
+        twice.extend(runs(&view.bytes).into_iter().map(|v| v.within(&view)));
+    }
     out.extend(twice);
     out
 }
@@ -206,6 +210,22 @@ mod tests {
             let origin = view.origin(&(at..at + secret.len()));
             Some(text[origin].to_owned())
         })
+    }
+
+    /// What stands beside it in an argument may be in any script, or bytes.
+    #[test]
+    fn what_is_encoded_twice_beside_other_scripts() {
+        let name = "%E5%90%8D%E5%89%8D".repeat(8);
+        let text = format!("q={name}&t=UzNjcmV0LVZhbHVl%2BREVG");
+        assert_eq!(
+            place(&text, "S3cret-Value").as_deref(),
+            Some("UzNjcmV0LVZhbHVl")
+        );
+        let split = format!("q={name}&t=UzNj%63mV0LVZhbHVl");
+        assert_eq!(
+            place(&split, "S3cret-Value").as_deref(),
+            Some("UzNj%63mV0LVZhbHVl")
+        );
     }
 
     #[test]

@@ -45,7 +45,7 @@ pub fn tmpfs(ebpf: &mut Ebpf, maps: &mut Maps) -> bool {
     });
     if reported && fifo().is_none_or(|fifo| is_reported(ebpf, maps, fifo.as_fd()).is_none()) {
         tracing::warn!(
-            "FIFOs cannot be reported from other files: who reads one by its name is not reported"
+            "FIFOs cannot be told from other files: who reads one by its name is not reported"
         );
     }
     reported

@@ -7,5 +7,5 @@ mod table;
 
 pub use files::Files;
 pub use names::Names;
-pub use pipes::{By, Carried, Pipes, rename};
+pub use pipes::{By, Carried, Pipes};
 pub use table::{Holding, HoldingPlace, Passed, Proc, ProcessTable, Unreported};

@@ -1,10 +1,8 @@
 //! Pipes: who can read from them and write to them, and what may have gone through. Pure: time comes with the record.
 
 use super::{Holding, Passed};
-use keytrail_model::event::PathStep;
 use keytrail_model::{Pid, PipeId};
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 
 /// Pipes known at most.
 const MAX_PIPES: usize = 16_384;
@@ -66,30 +64,20 @@ struct Pipe {
 }
 
 impl Pipe {
-    /// Nobody writes to it, or has it as standard input. A shell that took what its command wrote is told anew of a pipe
-    /// with every command that writes to it.
+    /// Nobody writes to it, or has it as standard input. A shell that takes what its commands write may take more later, but
+    /// not so much later.
     fn is_over(&self) -> bool {
         let written = !self.writers.is_empty() || !self.loose.is_empty();
         !written && self.readers.iter().all(|(_, stdin)| !*stdin)
     }
 
-    fn is_of(&self, pid: Pid) -> bool {
-        let writes = self.writers.contains(&pid) || self.loose.contains(&pid);
-        writes || self.readers.iter().any(|(reader, _)| *reader == pid)
+    fn is_written_by(&self, pid: Pid) -> bool {
+        self.writers.contains(&pid) || self.loose.contains(&pid)
     }
-}
 
-/// Gives the steps of a way by a pipe of this number its name.
-pub fn rename(path: &mut Arc<[PathStep]>, number: &str, name: &str) {
-    let is_it = |step: &PathStep| step.how == "pipe" && step.name == number;
-    if !path.iter().any(is_it) {
-        return;
+    fn is_of(&self, pid: Pid) -> bool {
+        self.is_written_by(pid) || self.readers.iter().any(|(reader, _)| *reader == pid)
     }
-    let mut steps = path.to_vec();
-    for step in steps.iter_mut().filter(|step| is_it(step)) {
-        name.clone_into(&mut step.name);
-    }
-    *path = steps.into();
 }
 
 /// All pipes, each as long as somebody known has it and a while longer.
@@ -231,6 +219,12 @@ impl Pipes {
         }
     }
 
+    /// Whether it is a FIFO whose name is known.
+    #[must_use]
+    pub fn is_named(&self, id: PipeId) -> bool {
+        self.map.get(&id).is_some_and(|pipe| !pipe.name.is_empty())
+    }
+
     /// What a step by this pipe is called.
     #[must_use]
     pub fn name(&self, id: PipeId) -> String {
@@ -252,7 +246,7 @@ impl Pipes {
             .map(|(pid, _)| pid)
             .collect();
         for pid in &takers {
-            if !self.map.get(&id).is_some_and(|p| p.writers.contains(pid))
+            if !self.map.get(&id).is_some_and(|p| p.is_of(*pid))
                 && let Some(pipes) = self.of.get_mut(pid)
             {
                 pipes.retain(|pipe| *pipe != id);
@@ -383,15 +377,6 @@ impl Pipes {
         }
     }
 
-    /// A FIFO is known by its name: what was carried on by it says so.
-    pub fn rename_steps(&mut self, number: &str, name: &str) {
-        for pipe in self.map.values_mut() {
-            for carried in &mut pipe.carried {
-                rename(&mut carried.passed.path, number, name);
-            }
-        }
-    }
-
     pub fn withdraw(&mut self, fingerprint: &str) {
         for pipe in self.map.values_mut() {
             pipe.carried
@@ -406,15 +391,17 @@ impl Pipes {
                 continue;
             };
             pipe.readers.retain(|(reader, _)| *reader != pid);
+            let wrote = pipe.is_written_by(pid);
             pipe.writers.retain(|writer| *writer != pid);
             pipe.loose.retain(|writer| *writer != pid);
-            if pipe.writers.is_empty() && pipe.loose.is_empty() {
+            if wrote && pipe.writers.is_empty() && pipe.loose.is_empty() {
                 pipe.left_ns = boot_ns;
             }
             if !pipe.is_over() {
                 continue;
             }
-            if pipe.carried.is_empty() {
+            // Who takes from it is told once: the next command that writes to it may still come.
+            if pipe.carried.is_empty() && pipe.readers.is_empty() {
                 self.forget(id);
             } else if !std::mem::replace(&mut pipe.idle, true) {
                 self.idle.push_back((boot_ns, id));

@@ -1,7 +1,7 @@
 //! Recognises what is encoded by its looks, at a small cost for what is not.
 //!
 //! A run of interest is longer than [`STRIDE`] and a word together, so it covers one of the words that are inspected,
-//! eight bytes in every [`STRIDE`]; only where such a word fits is more inspected.
+//! eight bytes in every [`STRIDE`]; only where such a word fits is more of it inspected.
 
 use super::kinds::{Encoding, Kind};
 use super::run::is_between;
@@ -87,7 +87,7 @@ pub fn first(carry: &[u8], rest: &[u8], fresh: bool) -> Option<(usize, Found)> {
     found.or_else(|| in_windows(rest, fresh && offset == 0).map(|(at, f)| (offset + at, f)))
 }
 
-/// The first thing in a text, found without an inspection of all that is behind it: of a text of beginnings that lead nowhere each
+/// The first thing in a text, found without reading all that is behind it: of a text of beginnings that lead nowhere each
 /// would cost as much as the whole.
 fn in_windows(rest: &[u8], fresh: bool) -> Option<(usize, Found)> {
     const WINDOW: usize = 4096;

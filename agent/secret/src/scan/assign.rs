@@ -182,15 +182,34 @@ fn names_member(value: &[u8]) -> bool {
         && TRADE.iter().any(|word| contains_ignore_case(value, word))
 }
 
-/// Behind the quote at `end` another argument follows, or what is put behind the text.
+/// Behind the quote at `end` another text follows, or something is put behind this one: it need not be the password. What
+/// makes another type of it does not count.
 fn more_arguments(text: &[u8], end: usize) -> bool {
-    let rest = &text[end..text.len().min(end + 8)];
+    const CONVERSIONS: [&[u8]; 8] = [
+        b"tochararray",
+        b"to_string",
+        b"tostring",
+        b"to_owned",
+        b"into",
+        b"getbytes",
+        b"encode",
+        b"as_",
+    ];
+    let rest = &text[end..text.len().min(end + 32)];
     let rest = rest
         .strip_prefix(b"\"")
         .or_else(|| rest.strip_prefix(b"'"))
         .unwrap_or_default()
         .trim_ascii_start();
-    matches!(rest.first(), Some(b',' | b'.' | b'+'))
+    match rest.split_first() {
+        Some((b',', next)) => matches!(next.trim_ascii_start().first(), Some(b'"' | b'\'')),
+        Some((b'.', next)) => {
+            let next = next.to_ascii_lowercase();
+            !CONVERSIONS.iter().any(|name| next.starts_with(name))
+        }
+        Some((first, _)) => *first == b'+',
+        None => false,
+    }
 }
 
 /// Skips blanks, and what tells a terminal to change colour.

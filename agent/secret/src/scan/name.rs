@@ -302,8 +302,6 @@ const NEVER: &[&str] = &[
     "cursor",
     "revision",
     "hashed",
-    "websocket",
-    "idempotency",
 ];
 
 /// Judges a name. The cost is bounded by `MAX_NAME`.
@@ -344,10 +342,16 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
     if names_secret(last) {
         // What makes a request the same as one before, and what says which change is meant, opens nothing.
         let same = last == "token"
-            && (TOKEN_NOT.contains(&before) || head.ends_with(&["client", "request"]));
+            && TOKENS_NOT
+                .iter()
+                .any(|(whole, words)| head.ends_with(words) && (!whole || head == *words));
         return (!same).then_some(NameClass::Secret);
     }
     if matches!(last, "key" | "keys") {
+        // What makes a request the same as one before, and what begins a conversation.
+        if matches!(before, "idempotency" | "websocket") {
+            return None;
+        }
         return key_of(before);
     }
     if last.len() > 3 && last.ends_with("key") && !KEY_WORDS.contains(&last) {
@@ -367,8 +371,14 @@ pub fn classify(name: &[u8]) -> Option<NameClass> {
     None
 }
 
-/// Words behind which a token is none that opens anything: those of AWS's requests.
-const TOKEN_NOT: &[&str] = &["change", "action", "purchase"];
+/// Words before a token that opens nothing, with whether there may be no others: those of AWS's requests, and of anybody's.
+const TOKENS_NOT: &[(bool, &[&str])] = &[
+    (true, &["change"]),
+    (true, &["purchase"]),
+    (false, &["lifecycle", "action"]),
+    (false, &["client", "request"]),
+    (false, &["idempotency"]),
+];
 
 /// Words behind which `pass` is no password.
 const PASS_NOT: &[&str] = &[

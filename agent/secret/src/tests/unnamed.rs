@@ -1,4 +1,4 @@
-//! Credentials that their content reports, whatever the file's name or the notation.
+//! Credentials recognized by their content, whatever the file's name or the notation.
 
 use crate::Classifier;
 use crate::api::Origin;

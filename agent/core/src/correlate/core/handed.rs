@@ -51,7 +51,7 @@ impl Core {
         };
         let (by, mut put) = match seen.target {
             WriteTarget::Pipe if !seen.path.is_empty() => {
-                self.name_fifo(pid, to, &seen.path);
+                self.name_fifo(to, &seen.path);
                 (By::Pipe, self.just_met(pid, now_ns, (to, &By::Pipe)))
             }
             WriteTarget::Terminal => (By::Terminal(seen.path.clone()), Vec::new()),

@@ -4,13 +4,15 @@
 //! inheritance, and is reported as that.
 
 use super::{Core, MAX_HOLDINGS};
-use crate::process::{By, Carried, Holding, HoldingPlace, Passed, Proc, rename};
+use crate::process::{By, Carried, Holding, HoldingPlace, Passed, Proc};
 use keytrail_model::event::PathStep;
 use keytrail_model::{Bound, Pid, PipeId, PipesSeen};
 use std::collections::{HashMap, HashSet};
 
 /// Steps of a way that is followed.
 const MAX_STEPS: usize = 12;
+/// What was put into a FIFO so long ago was read by somebody else: who opens it now gets what is put in now.
+const STALE_NS: u64 = 60_000_000_000;
 /// Processes that wait for a decision about another one.
 const MAX_WAITING: usize = 64;
 /// Processes that one credential is passed on to at a time.
@@ -73,18 +75,22 @@ impl Core {
     }
 
     /// The name of a FIFO is known: those who were given something by it know it as well.
-    pub(super) fn name_fifo(&mut self, writer: Pid, pipe: PipeId, name: &str) {
-        let number = self.pipes.name(pipe);
+    pub(super) fn name_fifo(&mut self, pipe: PipeId, name: &str) {
         if !self.pipes.set_name(pipe, name) {
             return;
         }
-        self.pipes.rename_steps(&number, name);
-        for reader in self.downstream(writer) {
+        for reader in self.pipes.readers(pipe) {
             let Some(proc) = self.table.get_mut(reader) else {
                 continue;
             };
             let passed = proc.holdings.iter_mut().filter_map(|h| h.passed.as_mut());
-            passed.for_each(|passed| rename(&mut passed.path, &number, name));
+            for passed in passed.filter(|passed| passed.via == pipe) {
+                let mut path = passed.path.to_vec();
+                if let Some(step) = path.iter_mut().rfind(|step| step.how == "pipe") {
+                    name.clone_into(&mut step.name);
+                }
+                passed.path = path.into();
+            }
         }
     }
 

@@ -610,7 +610,7 @@ fn a_fifo_joins_who_opened_it_by_name() {
     let writes = |t| put((20, t), WriteTarget::Pipe, (7, "/tmp/p"), vec![]);
     let reads = |t| opened(pipes(30, t, Some(7), None));
     let began = |parts: Vec<Observation>| {
-        let first = vec![program(20, SEC, None, None), program(30, SEC, None, None)].concat();
+        let first = [program(20, SEC, None, None), program(30, SEC, None, None)].concat();
         [first, vec![read(20, SEC + 9, &c)], parts].concat()
     };
     let sends = |t| vec![plain(30, t, vec![]), tick(300 * SEC)];
@@ -709,4 +709,27 @@ fn a_terminal_gives_what_was_seen_on_it() {
         "/dev/pts/0"
     );
     assert!(shown(vec![]).is_empty());
+}
+
+/// `x=$(date; cat KEY)`: who takes is told with the first command only.
+#[test]
+fn who_takes_is_known_between_two_commands() {
+    let c = credential("c");
+    let command = |tgid, t, taken: bool| {
+        let told = pipes(tgid, t + 1, None, Some(1));
+        vec![
+            fork(10, tgid, t),
+            exec(tgid, 10, t + 1, vec![]),
+            if taken { taken_by(10, told) } else { told },
+        ]
+    };
+    let events = story(&[
+        command(20, SEC, true),
+        vec![exit(20, SEC + 9)],
+        command(30, 2 * SEC, false),
+        vec![read(30, 2 * SEC + 5, &c), exit(30, 2 * SEC + 9)],
+        vec![plain(10, 3 * SEC, vec![]), tick(30 * SEC)],
+    ]);
+    let ways: Vec<_> = sent(&events).into_iter().map(way).collect();
+    assert_eq!(ways, [[("read", 30), ("pipe", 10)]]);
 }

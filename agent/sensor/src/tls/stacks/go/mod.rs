@@ -2,7 +2,7 @@
 //! stack traces, stripped or not. Arguments are in registers since Go 1.17, and the probe sits on the jump to the growth
 //! of the stack at the function's beginning, an instruction that the kernel emulates.
 //!
-//! A goroutine changes threads, so a call is not reported by its thread: the socket is that of the connection itself.
+//! A goroutine changes threads, so a call cannot be identified by its thread: the socket is that of the connection itself.
 
 mod aarch64;
 mod prove;
