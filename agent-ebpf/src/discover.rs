@@ -3,11 +3,10 @@
 use crate::{
     budget::renew,
     maps::{PAYLOADS, PROCS, READ_SEEN, SEEN, field},
-    opened::{follows_opened, reads_fifo},
     pipes::pipes_of_reader,
     record::{
-        Counters, Slot, Wake, copy_user, current_task, file_id, follow, plain, pointer, program,
-        read, read_or_zero, stamp, wake, zero,
+        Counters, Slot, Wake, copy_user, current_task, file_id, follow, pointer, program, read,
+        read_or_zero, stamp, wake, zero,
     },
     touch::gets_nothing,
 };
@@ -18,7 +17,6 @@ use keytrail_abi::{
     CONTENT_MAX, FileNew, Kind, NAME_DEPTH, NAME_MAX, PAYLOAD_TIERS, PROC_IGNORED, PROC_UNKNOWN,
     ProcState, ReadKey, SEEN_CLEAN,
     globals::{MISSING, field as f},
-    records::access,
     state::counter,
 };
 
@@ -53,14 +51,8 @@ pub const SIZE_MIN: u64 = 16;
 pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32, content: u64) -> u32 {
     // include/uapi/linux/stat.h.
     const S_IFMT: u16 = 0o170_000;
-    const S_IFIFO: u16 = 0o010_000;
     const S_IFREG: u16 = 0o100_000;
     let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
-    if follows_opened() && how == access::PERMISSION && mode & S_IFMT == S_IFIFO {
-        // Never clean: what comes next is of whoever writes next.
-        reads_fifo(plain(inode));
-        return 0;
-    }
     let size: u64 = read_or_zero(inode, field(f::INODE_SIZE));
     let sb = follow(inode, field(f::INODE_SB));
     let magic: u64 = read_or_zero(sb, field(f::SB_MAGIC));

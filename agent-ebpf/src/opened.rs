@@ -5,7 +5,7 @@ use crate::{
     maps::{PIPE_OUT, PIPE_READERS, READ_SEEN, field},
     pipes::{SLOTS, mark, pass_on, pipe_at, send_opened, table},
     record::{Counters, current_task, descriptor, file_id, follow, ignored, program, read_or_zero},
-    write::{FMODE_WRITE, PIPEFS, key_of, kind_of},
+    write::{FMODE_WRITE, PIPEFS, kind_of},
 };
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
 use keytrail_abi::{
@@ -33,11 +33,17 @@ pub fn follows_opened() -> bool {
     field(f::FOLLOWS_OPENED) == 1
 }
 
+/// A pipe, with a name or without.
+#[inline(always)]
+pub fn is_pipe(mode: u16) -> bool {
+    mode & S_IFMT == S_IFIFO
+}
+
 /// Is it a FIFO with a name?
 #[inline(always)]
 pub fn is_fifo(inode: u64) -> bool {
     let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
-    if mode & S_IFMT != S_IFIFO {
+    if !is_pipe(mode) {
         return false;
     }
     let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
@@ -110,16 +116,15 @@ pub extern "C" fn writes_opened(regs: u64, tgid: u64) -> u64 {
     if target == 0 || target == target::FILE {
         return 0;
     }
-    let key = key_of(inode, tgid as u32);
     let program = program(task);
     // By itself, and not when its name is reported: that waits for a write that the budget has room for.
-    let opened = ReadKey {
-        file: key.file,
+    let key = ReadKey {
+        file: file_id(inode),
         ctime_ns: WRITES,
         tgid: tgid as u32,
         access: access::FIFO,
     };
-    if READ_SEEN.get_ptr(&opened).is_some_and(|seen| {
+    if READ_SEEN.get_ptr(&key).is_some_and(|seen| {
         // SAFETY: a live map value.
         unsafe { *seen == program }
     }) {
@@ -153,7 +158,7 @@ pub extern "C" fn writes_opened(regs: u64, tgid: u64) -> u64 {
         id = 0;
     }
     if send_opened(0, FileId::default(), key.file, owner) {
-        let _ = READ_SEEN.insert(&opened, &program, 0);
+        let _ = READ_SEEN.insert(&key, &program, 0);
     }
     id
 }

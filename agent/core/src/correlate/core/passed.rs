@@ -302,7 +302,11 @@ impl Core {
         if !self.pipes.add_reader(pipe, pid, stdin) {
             return;
         }
+        let named = self.pipes.is_named(pipe);
         for mut carried in self.pipes.carried(pipe) {
+            if named && carried.passed.reported_ns.saturating_add(STALE_NS) < now_ns {
+                continue;
+            }
             carried.passed.reported_ns = carried.passed.reported_ns.max(now_ns);
             if self.give(pid, &carried, self.renews(pid)) {
                 let fingerprint = &carried.holding.credential.fingerprint;
