@@ -23,8 +23,8 @@ const WRITES: u64 = 1;
 /// Ancestors that may have the terminal themselves: a shell, and what started it.
 const ANCESTORS: usize = 6;
 
-/// Descriptors among which a script may have the terminal: its standard streams, and where it has put them meanwhile.
-const STREAMS: u32 = 12;
+/// Not more than the standard streams: who made a terminal (`script`) keeps that end of it open as well.
+const STREAMS: u32 = 3;
 
 /// Not where the kernel's verifier goes over what follows a call once for each way through it: it would not come to an end. Asked
 /// for in each function as well, for functions of their own are gone over whether they are called or not.
@@ -177,7 +177,7 @@ pub extern "C" fn decide_opened(id: u64) -> u64 {
 }
 
 /// Who has the other end of a pseudo-terminal, as far as ancestors show it: the nearest one that does not have this one among
-/// its first descriptors. 0 where it is nobody: of the first process of the host nobody says so.
+/// its standard streams. 0 where it is nobody: of the first process of the host nobody says so.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn owner_of(task: u64, inode: u64) -> u64 {

@@ -127,13 +127,15 @@ pub fn encrypted_into_a_fifo() {
 pub fn through_a_terminal() {
     let _turn = turn();
     let place = Place::new();
+    // Not at once: that may be before it is decided who has the other end.
     let python = "python3 -c \"
-import os, pty, sys, urllib.request
+import os, pty, sys, time, urllib.request
 out = []
 def read(fd):
     out.append(os.read(fd, 4096))
     return out[-1]
 pty.spawn(['cat', sys.argv[1]], read)
+time.sleep(0.5)
 urllib.request.urlopen(sys.argv[2], data=b''.join(out))\" \"$1\" \"$2\"";
     let scripts = [
         (
