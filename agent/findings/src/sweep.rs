@@ -214,6 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn what_reads_everything_and_what_knew_where_to_look() {
         let of = |executable: &str, argv: &[&str]| {
             sweep_of(&ProcessFacts {

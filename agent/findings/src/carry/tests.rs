@@ -198,6 +198,7 @@ fn a_login_by_netrc_beside_a_file() {
 
 /// What was copied to a temporary place and then packed, and a key that goes in pieces.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn copies_and_pieces() {
     let step = |how: &str, name: &str, executable: &str| StepFacts {
         how: how.into(),
