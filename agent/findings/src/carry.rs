@@ -76,7 +76,8 @@ const KEEPERS: &[&str] = &[
     "pass",
     "secret-tool",
 ];
-/// A key of RSA encrypted, with a request's head around it; signatures and tokens have less.
+/// What a program that uses a server's key has made with it is the key itself, encrypted, from so many bytes on: a request to
+/// sign a certificate has up to 1,900 with its headers. So has an encrypted key of 2,048 bits, which cannot be told from that.
 const KEY_BYTES: u64 = 2_200;
 
 fn name(path: &str) -> &str {
@@ -303,7 +304,7 @@ pub(crate) fn is_carried(facts: &Facts) -> bool {
     let copied = || is_temporary(&first.name) && !kind.is_empty() && !kind.starts_with("generic-");
     // What signs or decrypts with a key is given it for that.
     let uses = || matches!(name(&first.executable), "openssl" | "age" | "gpg" | "gpg2");
-    // Where a server has its key, somebody packs it or encrypts it: what is signed with it is shorter than a key.
+    // Where a server has its key, somebody packs it or encrypts it: what is signed with it is shorter than most keys.
     // Who brings it to another server does that by SSH.
     let served =
         || signs_only(kind) && called(process) != "ssh" && (!uses() || facts.bytes >= KEY_BYTES);

@@ -703,7 +703,7 @@ pub fn a_script_encrypts_a_servers_key() {
     act("openssl")
         .args(["genrsa", "-out"])
         .arg(&key)
-        .arg("2048")
+        .arg("4096")
         .run()
         .ok();
     let url = format!("http://127.0.0.1:{}/in", sink.port);
