@@ -5,8 +5,8 @@ use crate::{
     maps::{PAYLOADS, PROCS, READ_SEEN, SEEN, field},
     pipes::pipes_of_reader,
     record::{
-        Counters, Slot, Wake, copy_user, current_task, file_id, follow, pointer, program, read,
-        read_or_zero, stamp, wake, zero,
+        Counters, Slot, Wake, copy_user, current_task, file_id, follow, is_seen, pointer, program,
+        read, read_or_zero, stamp, wake, zero,
     },
     touch::gets_nothing,
 };
@@ -82,12 +82,7 @@ pub fn discover(opened: u64, inode: u64, ctime_ns: u64, how: u32, content: u64) 
         tgid,
         access: 0,
     };
-    if seen == Some(ctime_ns)
-        && READ_SEEN.get_ptr(&key).is_some_and(|seen| {
-            // SAFETY: a live map value.
-            unsafe { *seen == program }
-        })
-    {
+    if seen == Some(ctime_ns) && is_seen(&key, program) {
         return 0;
     }
     let Some(counters) = Counters::get() else {

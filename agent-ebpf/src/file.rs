@@ -7,7 +7,7 @@ use crate::{
     pipes::pipes_of_reader,
     record::{
         Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
-        pointer, program, read_or_zero, stamp, wake,
+        is_seen, pointer, program, read_or_zero, stamp, wake,
     },
     touch::{faults_unreported, gets_nothing},
 };
@@ -228,10 +228,7 @@ fn watched(opened: u64, inode: u64, how: u32) -> bool {
         tgid,
         access: 0,
     };
-    if READ_SEEN.get_ptr(&key).is_some_and(|seen| {
-        // SAFETY: a live map value.
-        unsafe { *seen == program }
-    }) {
+    if is_seen(&key, program) {
         return true;
     }
     let Some(mut slot) = counters.reserve::<FileAccess>(Kind::FILE_READ) else {

@@ -4,7 +4,10 @@
 use crate::{
     maps::{PIPE_OUT, PIPE_READERS, READ_SEEN, field},
     pipes::{SLOTS, mark, pass_on, pipe_at, send_opened, table},
-    record::{Counters, current_task, descriptor, file_id, follow, ignored, program, read_or_zero},
+    record::{
+        Counters, current_task, descriptor, file_id, follow, ignored, is_seen, program,
+        read_or_zero,
+    },
     write::{FMODE_WRITE, PIPEFS, kind_of},
 };
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
@@ -33,17 +36,11 @@ pub fn follows_opened() -> bool {
     field(f::FOLLOWS_OPENED) == 1
 }
 
-/// A pipe, with a name or without.
-#[inline(always)]
-pub fn is_pipe(mode: u16) -> bool {
-    mode & S_IFMT == S_IFIFO
-}
-
 /// Is it a FIFO with a name?
 #[inline(always)]
 pub fn is_fifo(inode: u64) -> bool {
     let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
-    if !is_pipe(mode) {
+    if mode & S_IFMT != S_IFIFO {
         return false;
     }
     let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));
@@ -55,10 +52,7 @@ pub fn is_fifo(inode: u64) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn reads_fifo(inode: u64) -> u64 {
-    if !follows_opened() {
-        return 0;
-    }
-    if !is_fifo(inode) {
+    if !follows_opened() || !is_fifo(inode) {
         return 0;
     }
     let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -73,10 +67,7 @@ pub extern "C" fn reads_fifo(inode: u64) -> u64 {
         tgid,
         access: access::FIFO,
     };
-    if READ_SEEN.get_ptr(&key).is_some_and(|seen| {
-        // SAFETY: a live map value.
-        unsafe { *seen == program }
-    }) {
+    if is_seen(&key, program) {
         return 0;
     }
     let Some(counters) = Counters::get() else {
@@ -124,10 +115,7 @@ pub extern "C" fn writes_opened(regs: u64, tgid: u64) -> u64 {
         tgid: tgid as u32,
         access: access::FIFO,
     };
-    if READ_SEEN.get_ptr(&key).is_some_and(|seen| {
-        // SAFETY: a live map value.
-        unsafe { *seen == program }
-    }) {
+    if is_seen(&key, program) {
         return 0;
     }
     let owner = if target == target::TERMINAL {

@@ -1,6 +1,6 @@
 //! What every probe needs: reading kernel memory by field, and filling records in the ring.
 
-use crate::maps::{COUNTERS, NEWS, PAYLOADS, PROCS, RING, WAITING, field};
+use crate::maps::{COUNTERS, NEWS, PAYLOADS, PROCS, READ_SEEN, RING, WAITING, field};
 use aya_ebpf::{
     bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::{
@@ -17,7 +17,7 @@ use aya_ebpf::{
 use core::{ffi::c_void, mem::MaybeUninit};
 use keytrail_abi::{
     FileId, Header, Kind, PROC_HOLDER, PROC_IGNORED, PROC_KEYS, PROC_UNKNOWN, ProcState,
-    READ_TICK_NS, WRITE_SEGMENTS,
+    READ_TICK_NS, ReadKey, WRITE_SEGMENTS,
     globals::{MISSING, field as f},
     header::flags,
     state::counter,
@@ -111,6 +111,15 @@ impl Load for Typed {
 #[inline(always)]
 pub fn plain_argument(ctx: *mut c_void, number: u64) -> u64 {
     peek(ctx as u64 + number * 8)
+}
+
+/// Was this read, or this use of something opened, reported for this program?
+#[inline(always)]
+pub fn is_seen(key: &ReadKey, program: u64) -> bool {
+    READ_SEEN.get_ptr(key).is_some_and(|seen| {
+        // SAFETY: a live map value.
+        unsafe { *seen == program }
+    })
 }
 
 /// Follows a pointer field; 0 when it cannot be followed.

@@ -30,6 +30,7 @@ use aya_ebpf::{
         generated::{bpf_get_current_task_btf, bpf_probe_read_user},
     },
     macros::raw_tracepoint,
+    maps::Array,
     programs::RawTracePointContext,
 };
 use keytrail_abi::{
@@ -111,16 +112,18 @@ pub fn on_read(regs: u64, call: u64) {
 /// What tells FIFOs from all others but pipes; 0 while that is not known.
 #[inline(always)]
 pub fn fifo_files() -> u64 {
-    FIFO_FILES.get_ptr(0).map_or(0, |files| {
-        // SAFETY: a live map value, an aligned load.
-        unsafe { core::ptr::read_volatile(files) }
-    })
+    learnt(&FIFO_FILES)
 }
 
 /// What tells files on tmpfs from all others; 0 while that is not known.
 #[inline(always)]
 pub fn memory_files() -> u64 {
-    TMPFS_FILES.get_ptr(0).map_or(0, |files| {
+    learnt(&TMPFS_FILES)
+}
+
+#[inline(always)]
+fn learnt(files: &Array<u64>) -> u64 {
+    files.get_ptr(0).map_or(0, |files| {
         // SAFETY: a live map value, an aligned load.
         unsafe { core::ptr::read_volatile(files) }
     })

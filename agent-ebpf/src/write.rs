@@ -278,7 +278,7 @@ fn is_nameless(inode: u64) -> bool {
 }
 
 #[inline(always)]
-pub fn key_of(inode: u64, tgid: u32) -> TargetKey {
+fn key_of(inode: u64, tgid: u32) -> TargetKey {
     TargetKey {
         file: file_id(inode),
         tgid,
@@ -287,7 +287,7 @@ pub fn key_of(inode: u64, tgid: u32) -> TargetKey {
 }
 
 #[inline(always)]
-pub fn is_reported(key: &TargetKey, program: u64) -> bool {
+fn is_reported(key: &TargetKey, program: u64) -> bool {
     TARGETS.get_ptr(key).is_some_and(|reported| {
         // SAFETY: a live map value.
         unsafe { *reported == program }

@@ -101,14 +101,14 @@ fn keeps_keys(tool: &str, process: &ProcessFacts) -> bool {
     let only_keys = arguments.all(|argument| {
         // `--tag x`: no place; and borg's `/repository::archive`.
         let is_value = before.starts_with('-') && !before.contains('=') && has_value(before);
-        let mut after_option = before.starts_with('-') && !before.contains('=');
+        let after_option = before.starts_with('-') && !before.contains('=');
         before = argument;
         if is_value || argument.starts_with('-') || argument.contains("::") {
             return true;
         }
         // What has no such beginning may be the value of an option before it.
         if !argument.starts_with(['/', '.', '~']) {
-            return std::mem::take(&mut after_option);
+            return after_option;
         }
         named += 1;
         let from = if argument.starts_with('.') {

@@ -39,7 +39,7 @@ struct Joined {
 }
 
 /// Long labels of all names in a row, each once: a host is asked for under one domain of a search list after the other.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Much {
     bytes: u64,
     /// Keyed hashes of the last ones.
@@ -97,30 +97,24 @@ impl DnsPieces {
             .of
             .remove(&key)
             .filter(|joined| joined.came_ns.saturating_add(KEEP_NS) > now_ns);
-        let long = pieces.iter().filter(|label| label.len() >= LONG_LABEL);
-        let long = long.map(|label| (self.key.hash_one(label), label.len() as u64));
-        let much = before
-            .as_ref()
-            .map_or_else(Much::default, |b| b.much.clone());
-        let much = much.with(long);
-        let joined = match before {
+        let (before, much) = match before {
             Some(same) if same.last == last => {
                 self.of.insert(key, same);
                 return None;
             }
-            Some(before) => {
-                let from = before.text.len().saturating_sub(MAX_BEFORE);
-                let before = &before.text[from..];
-                let mut both = Zeroizing::new(Vec::with_capacity(before.len() + piece.len()));
-                both.extend_from_slice(before);
-                both.extend_from_slice(&piece);
-                both
-            }
-            None => {
-                self.keep(key, piece, last, (now_ns, much));
-                return None;
-            }
+            Some(before) => (Some(before.text), before.much),
+            None => (None, Much::default()),
         };
+        let long = pieces.iter().filter(|label| label.len() >= LONG_LABEL);
+        let much = much.with(long.map(|label| (self.key.hash_one(label), label.len() as u64)));
+        let Some(before) = before else {
+            self.keep(key, piece, last, (now_ns, much));
+            return None;
+        };
+        let before = &before[before.len().saturating_sub(MAX_BEFORE)..];
+        let mut joined = Zeroizing::new(Vec::with_capacity(before.len() + piece.len()));
+        joined.extend_from_slice(before);
+        joined.extend_from_slice(&piece);
         let copy = Zeroizing::new(joined.to_vec());
         self.keep(key, joined, last, (now_ns, much));
         Some(copy)

@@ -181,13 +181,7 @@ fn streamed(matcher: &Matcher, payload: &[u8]) -> (f64, usize, usize) {
     let mut hits = 0;
     let begin = cpu_seconds();
     for bytes in payload.chunks(RECORD) {
-        let chunk = Chunk {
-            boot_ns: 1,
-            bytes,
-            total: bytes.len() as u64,
-            offset: 0,
-            truncated: false,
-        };
+        let chunk = Chunk::whole(1, bytes);
         hits += streams.on_payload(matcher, key, chunk).hits.len();
     }
     (cpu_seconds() - begin, payload.len(), hits)

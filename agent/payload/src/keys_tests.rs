@@ -78,13 +78,7 @@ fn key(layer: Layer) -> StreamKey {
 }
 
 fn whole(bytes: &[u8]) -> Chunk<'_> {
-    Chunk {
-        boot_ns: 1,
-        bytes,
-        total: bytes.len() as u64,
-        offset: 0,
-        truncated: false,
-    }
+    Chunk::whole(1, bytes)
 }
 
 fn sent(matcher: &Matcher, bytes: &[u8]) -> Payload {

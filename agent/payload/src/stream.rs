@@ -64,6 +64,19 @@ pub struct Chunk<'a> {
     pub truncated: bool,
 }
 
+impl<'a> Chunk<'a> {
+    /// A call of which all was captured.
+    pub fn whole(boot_ns: u64, bytes: &'a [u8]) -> Self {
+        Self {
+            boot_ns,
+            bytes,
+            total: bytes.len() as u64,
+            offset: 0,
+            truncated: false,
+        }
+    }
+}
+
 #[derive(Default)]
 struct State {
     talk: Talk,
@@ -234,13 +247,7 @@ impl Streams {
 
     /// What is in a text that goes on with nothing and that nothing goes on with.
     pub fn alone(matcher: &Matcher, bytes: &[u8]) -> Vec<Hit> {
-        let chunk = Chunk {
-            boot_ns: 0,
-            bytes,
-            total: bytes.len() as u64,
-            offset: 0,
-            truncated: false,
-        };
+        let chunk = Chunk::whole(0, bytes);
         let mut state = State::default();
         let payload = clear(matcher, &mut state, chunk, &mut 0, None);
         state.wipe();

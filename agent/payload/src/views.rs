@@ -52,23 +52,34 @@ impl View {
 /// All views of a text but the text itself, of what is encoded once or twice. Their lengths together are at most some ten
 /// times the text's, and as much again for each that is a text itself.
 pub fn views(text: &[u8]) -> Vec<View> {
-    let mut out = once(text);
+    let mut out = digits(text);
     let mut twice = Vec::new();
     for view in out.iter().filter(|view| is_text(&view.bytes)) {
         twice.extend(once(&view.bytes).into_iter().map(|v| v.within(view)));
     }
-    // Beside what is escaped may stand text of any script, and bytes.
-    if let Some(view) = escapes(text).filter(|view| !is_text(&view.bytes)) {
-        twice.extend(runs(&view.bytes).into_iter().map(|v| v.within(&view)));
+    if let Some(view) = escapes(text) {
+        // Beside what is escaped may stand text of any script, and bytes.
+        let inside = if is_text(&view.bytes) {
+            once(&view.bytes)
+        } else {
+            runs(&view.bytes)
+        };
+        twice.extend(inside.into_iter().map(|v| v.within(&view)));
+        out.push(view);
     }
     out.extend(twice);
     out
 }
 
 fn once(text: &[u8]) -> Vec<View> {
+    let mut out = digits(text);
+    out.extend(escapes(text));
+    out
+}
+
+fn digits(text: &[u8]) -> Vec<View> {
     let mut out = runs(text);
     pairs(text, &mut out);
-    out.extend(escapes(text));
     out
 }
 

@@ -314,15 +314,9 @@ impl Pipes {
         of.iter().rev().take(MAX_READ).filter(reads).copied()
     }
 
+    /// What may go through a pipe.
     #[must_use]
-    pub fn carried(&self, id: PipeId) -> Vec<Carried> {
-        self.map
-            .get(&id)
-            .map_or_else(Vec::new, |pipe| pipe.carried.clone())
-    }
-
-    /// What may go through a pipe, to be looked at.
-    pub fn carries(&self, id: PipeId) -> &[Carried] {
+    pub fn carried(&self, id: PipeId) -> &[Carried] {
         self.map.get(&id).map_or(&[], |pipe| &pipe.carried)
     }
 

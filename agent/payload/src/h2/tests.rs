@@ -106,13 +106,7 @@ fn what_a_stalled_message_left_goes_while_others_talk() {
     for (pause, expected) in [(SECOND / 100 * 15, 1), (SECOND / 4, 0)] {
         let mut streams = Streams::new();
         let mut say = |n: u64, bytes: &[u8]| {
-            let chunk = Chunk {
-                boot_ns: 5 * SECOND + n * pause,
-                bytes,
-                total: bytes.len() as u64,
-                offset: 0,
-                truncated: false,
-            };
+            let chunk = Chunk::whole(5 * SECOND + n * pause, bytes);
             streams.on_payload(&m, key, chunk).hits.len()
         };
         let request = frame(1, 4, 1, &head(b"none", false));

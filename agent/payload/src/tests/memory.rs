@@ -96,13 +96,7 @@ fn work() -> (Matcher, Streams, std::collections::HashSet<u64>) {
     };
     let bytes = Zeroizing::new([&b"GET / HTTP/1.1\r\nAuthorization: "[..], &secret].concat());
     for part in bytes.chunks(11) {
-        let chunk = Chunk {
-            boot_ns: 1,
-            bytes: part,
-            total: part.len() as u64,
-            offset: 0,
-            truncated: false,
-        };
+        let chunk = Chunk::whole(1, part);
         streams.on_payload(&m, stream, chunk);
     }
     let redacted = m.redact(&bytes).unwrap();

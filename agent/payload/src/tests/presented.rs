@@ -36,13 +36,7 @@ fn met(matcher: &Matcher, writes: &[&[u8]]) -> (Vec<(&'static str, String)>, Vec
     let mut taker = Taker::default();
     let mut payloads = Vec::new();
     for bytes in writes {
-        let chunk = Chunk {
-            boot_ns: 1,
-            bytes,
-            total: bytes.len() as u64,
-            offset: 0,
-            truncated: false,
-        };
+        let chunk = Chunk::whole(1, bytes);
         payloads.push(streams.on_payload_with(matcher, key, chunk, Some(&mut taker)));
     }
     (taker.0, payloads)
@@ -156,13 +150,7 @@ fn a_head_that_does_not_end_keeps_no_credential() {
     for (n, text) in (0..).zip(writes) {
         let boot_ns = 1 + n * 900_000_000;
         streams.expire(boot_ns);
-        let chunk = Chunk {
-            boot_ns,
-            bytes: text.as_bytes(),
-            total: text.len() as u64,
-            offset: 0,
-            truncated: false,
-        };
+        let chunk = Chunk::whole(boot_ns, text.as_bytes());
         streams.on_payload_with(&m, key, chunk, Some(&mut taker));
     }
     assert_eq!(taker.0, [], "it was kept for over two seconds");

@@ -116,13 +116,7 @@ fn what_is_kept_and_looked_at_is_bounded() {
     };
     let line = [&b"a".repeat(75)[..], b"=\n"].concat();
     for i in 0..4000 {
-        let chunk = Chunk {
-            boot_ns: 1 + i,
-            bytes: &line,
-            total: line.len() as u64,
-            offset: 0,
-            truncated: false,
-        };
+        let chunk = Chunk::whole(1 + i, &line);
         let told = streams.on_payload(&m, key, chunk);
         assert_eq!(told.undecoded.cut, 0, "line {i}");
         assert!(streams.kept_bytes() < 16 * 1024, "{}", streams.kept_bytes());

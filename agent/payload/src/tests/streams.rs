@@ -15,13 +15,7 @@ fn key(id: u64, layer: Layer) -> StreamKey {
 }
 
 fn whole(boot_ns: u64, bytes: &[u8]) -> Chunk<'_> {
-    Chunk {
-        boot_ns,
-        bytes,
-        total: bytes.len() as u64,
-        offset: 0,
-        truncated: false,
-    }
+    Chunk::whole(boot_ns, bytes)
 }
 
 #[test]

@@ -186,7 +186,7 @@ impl Core {
         let mut refused = Vec::new();
         for pipe in pipes {
             let mut known = HashSet::new();
-            for carried in self.pipes.carries(*pipe) {
+            for carried in self.pipes.carried(*pipe) {
                 let fingerprint = carried.holding.credential.fingerprint.as_str();
                 let Some(at) = number.get(fingerprint).copied() else {
                     continue;
@@ -303,7 +303,7 @@ impl Core {
             return;
         }
         let named = self.pipes.is_named(pipe);
-        for mut carried in self.pipes.carried(pipe) {
+        for mut carried in self.pipes.carried(pipe).to_vec() {
             if named && carried.passed.reported_ns.saturating_add(STALE_NS) < now_ns {
                 continue;
             }
@@ -399,7 +399,7 @@ impl Core {
         }
         // What others put into those pipes stays.
         for (pid, pipe) in left.into_iter().skip_while(|l| l.1 == pipe) {
-            for carried in self.pipes.carried(pipe) {
+            for carried in self.pipes.carried(pipe).to_vec() {
                 self.give(pid, &carried, false);
             }
         }
