@@ -319,6 +319,7 @@ fn a_text_for_an_error_is_found_however_it_is_written() {
         "const unsafe fn a<F: Fn(u8) -> u8>(f: F) -> Option<Result<u8, String>> where F: Copy { None }",
         "pub struct A; impl A { fn a(&self) -> (u8, std::result::Result<u8, String>) { todo!() } }",
         "pub fn a(f: impl Fn() -> Result<u8, String>) {}",
+        "pub fn a() -> u8 { Result::<u8, String>::Ok(1).unwrap() }",
         "pub fn a() -> u8 { let b: Result<u8, String> = Ok(1); 1 }",
         "struct A { a: Result<(), String> }",
     ] {

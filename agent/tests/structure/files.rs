@@ -309,12 +309,6 @@ fn take_apart(tokens: &[Token], module: &mut Module) {
             continue;
         };
         let before = at.checked_sub(1).map(|before| &tokens[before]);
-        if word == "Result"
-            && tokens.get(at + 1) == Some(&Token::Sign('<'))
-            && has_text_for_an_error(&tokens[at + 2..])
-        {
-            module.textual.insert(function.clone());
-        }
         if word == "use"
             && matches!(tokens.get(at + 1), Some(Token::Word(_) | Token::Of))
             && before != Some(&Token::Sign('+'))
@@ -357,6 +351,14 @@ fn take_apart(tokens: &[Token], module: &mut Module) {
         {
             path.push(next.clone());
             at += 2;
+        }
+        // `Result<`, `std::result::Result<` or `Result::<`.
+        let of = at + usize::from(tokens.get(at) == Some(&Token::Of));
+        if path.last().is_some_and(|last| last == "Result")
+            && tokens.get(of) == Some(&Token::Sign('<'))
+            && has_text_for_an_error(&tokens[of + 1..])
+        {
+            module.textual.insert(function.clone());
         }
         *module.words.entry(path[0].clone()).or_default() += 1;
         if start && path.len() > 1 {

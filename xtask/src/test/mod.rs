@@ -127,6 +127,9 @@ fn kernels(named: &[String]) -> Vec<vm::Kernel> {
     parsed.map(|Ok(kernel)| kernel).collect()
 }
 
+/// The test of the agent's crates that reads their code.
+const STRUCTURE: &str = "structure";
+
 fn unit(filter: &[String]) -> Part {
     let mut part = Part::new("unit");
     part.check(
@@ -171,24 +174,36 @@ fn unit(filter: &[String]) -> Part {
         ],
         filter,
     ));
+    // A circle between files is as much a fault of the code alone as a warning is.
+    part.tests(cargo_test(
+        &["--package", "keytrail", "--test", STRUCTURE],
+        filter,
+    ));
     part
 }
 
 fn host(filter: &[String]) -> Part {
     let mut part = Part::new("host");
     // The agent's crates through their public interfaces, kernel or not, then the whole with the real programs.
-    let mut selections = vec![selection("keytrail", "*")];
-    for name in ["sensor", "store"] {
-        if has_rust_files(&cmd::root().join("agent").join(name).join("tests")) {
-            selections.push([
-                "--package".to_owned(),
-                format!("keytrail-{name}"),
-                "--test".to_owned(),
-                "*".to_owned(),
-            ]);
+    let agent = cmd::root().join("agent");
+    let packages = [
+        ("keytrail", agent.join("tests")),
+        ("keytrail-sensor", agent.join("sensor/tests")),
+        ("keytrail-store", agent.join("store/tests")),
+    ];
+    let mut selections: Vec<Vec<String>> = Vec::new();
+    for (package, dir) in packages {
+        let names = test_names(&dir);
+        let names = names.iter().filter(|name| *name != STRUCTURE);
+        let words: Vec<String> = names
+            .flat_map(|name| ["--test".to_owned(), name.clone()])
+            .collect();
+        if !words.is_empty() {
+            let package = ["--package", package].map(str::to_owned);
+            selections.push(package.into_iter().chain(words).collect());
         }
     }
-    selections.push(selection("keytrail-tests", "host"));
+    selections.push(selection("keytrail-tests", "host").to_vec());
     for selection in selections {
         let words: Vec<&str> = selection.iter().map(String::as_str).collect();
         part.tests(cargo_test(&words, filter));
@@ -201,12 +216,18 @@ fn selection(package: &str, test: &str) -> [String; 4] {
     ["--package", package, "--test", test].map(str::to_owned)
 }
 
-fn has_rust_files(dir: &Path) -> bool {
-    std::fs::read_dir(dir)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .any(|entry| entry.path().extension().is_some_and(|end| end == "rs"))
+/// Names of the integration tests of a package, by its folder of them.
+fn test_names(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| {
+            let path = entry.path();
+            let is_rust = path.extension().is_some_and(|end| end == "rs");
+            is_rust.then(|| Some(path.file_stem()?.to_str()?.to_owned()))?
+        })
+        .collect();
+    names.sort();
+    names
 }
 
 fn cargo_test(selection: &[&str], filter: &[String]) -> Result<(Tally, bool)> {
@@ -266,6 +287,14 @@ fn tally_of(command: &mut Command, tally: &mut Tally) -> Result<bool> {
 mod tests {
     use super::*;
     use setup::Group;
+
+    #[test]
+    fn the_integration_tests_are_all_found() {
+        let names = test_names(&cmd::root().join("agent/tests"));
+        assert!(names.contains(&STRUCTURE.to_owned()), "{names:?}");
+        assert!(names.contains(&"replay".to_owned()), "{names:?}");
+        assert!(test_names(&cmd::root().join("agent/tests/none")).is_empty());
+    }
 
     #[test]
     fn every_part_brings_what_its_tests_run() {

@@ -3,8 +3,7 @@
 //! A run of interest is longer than [`STRIDE`] and a word together, so it covers one of the words that are inspected,
 //! eight bytes in every [`STRIDE`]; only where such a word fits is more of it inspected.
 
-use super::kinds::{Encoding, Kind};
-use super::run::is_between;
+use super::kinds::{Encoding, Kind, is_between};
 use super::zip::SIGNATURE;
 use memchr::memmem;
 use std::sync::LazyLock;

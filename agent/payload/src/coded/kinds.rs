@@ -32,6 +32,14 @@ impl Encoding {
 /// Longest escape: `&#x10ffff;`.
 pub const ESCAPE: usize = 10;
 
+/// What stands between the pairs of digits of bytes in hexadecimal.
+pub fn is_between(c: u8) -> bool {
+    matches!(
+        c,
+        b':' | b' ' | b'-' | b',' | b';' | b'.' | b'\n' | b'\r' | b'\t'
+    )
+}
+
 /// How text is written so that it is no plain text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {

@@ -20,10 +20,9 @@ pub use find::prepare;
 use super::ages::Ages;
 use super::sink::Sink;
 use find::{CARRY, Found};
-pub use kinds::{Encoding, Kind};
+pub use kinds::{Encoding, Kind, is_between};
 pub use packed::Packed;
 use run::Run;
-pub use run::is_between;
 use zeroize::Zeroizing;
 
 /// What is encoded in the bytes of one text.

@@ -1,6 +1,6 @@
 //! A run of one encoding, decoded as it comes.
 
-use super::kinds::{ESCAPE, Kind};
+use super::kinds::{ESCAPE, Kind, is_between};
 use crate::encode::{quintet, sextet};
 use crate::sink::Sink;
 use crate::text::Text;
@@ -11,14 +11,6 @@ const BLOCK: usize = 1024;
 
 /// Most that stands between two pairs of digits: a comma, and a line that is set in.
 const MAX_BETWEEN: u32 = 20;
-
-/// What stands between the pairs of digits of bytes in hexadecimal.
-pub fn is_between(c: u8) -> bool {
-    matches!(
-        c,
-        b':' | b' ' | b'-' | b',' | b';' | b'.' | b'\n' | b'\r' | b'\t'
-    )
-}
 
 /// The value of a digit, and the bits of one.
 type Notation = (fn(u8) -> Option<u8>, u32);
