@@ -4,10 +4,11 @@ use crate::{
     budget::renew,
     discover::{CLEAN, discover},
     maps::{LEARN, PROCS, READ_SEEN, SEEN_LAST, WATCHED, WATCHED_BITS, field},
+    opened::{follows_opened, is_pipe, reads_fifo},
     pipes::pipes_of_reader,
     record::{
         Counters, Load, Probed, Typed, Wake, ctime_ns, ctime_ns_by, current_task, file_id, follow,
-        is_seen, pointer, program, read_or_zero, stamp, wake,
+        is_seen, plain, pointer, program, read_or_zero, stamp, wake,
     },
     touch::{faults_unreported, gets_nothing},
 };
@@ -93,7 +94,12 @@ pub fn file_permission(ctx: FExitContext) -> i32 {
     if ctx.arg::<u64>(1) & MAY_READ != 0 && ctx.arg::<u64>(2) as i32 == 0 {
         let file: u64 = ctx.arg(0);
         let inode = Typed::load(file, field(f::FILE_INODE));
-        if on_inode::<Typed>(file, inode, access::PERMISSION, 0) {
+        if follows_opened() && is_pipe(Typed::load(inode, field(f::INODE_MODE))) {
+            // Never clean: what comes next is of whoever writes next.
+            if field(f::DISCOVER) == 1 {
+                reads_fifo(plain(inode));
+            }
+        } else if on_inode::<Typed>(file, inode, access::PERMISSION, 0) {
             trace!(&ctx, "read of a watched file {:x}", file);
         }
     }

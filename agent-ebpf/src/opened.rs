@@ -36,11 +36,16 @@ pub fn follows_opened() -> bool {
     field(f::FOLLOWS_OPENED) == 1
 }
 
+/// A pipe, with a name or without.
+#[inline(always)]
+pub fn is_pipe(mode: u16) -> bool {
+    mode & S_IFMT == S_IFIFO
+}
+
 /// Is it a FIFO with a name?
 #[inline(always)]
 pub fn is_fifo(inode: u64) -> bool {
-    let mode: u16 = read_or_zero(inode, field(f::INODE_MODE));
-    if mode & S_IFMT != S_IFIFO {
+    if !is_pipe(read_or_zero(inode, field(f::INODE_MODE))) {
         return false;
     }
     let magic: u64 = read_or_zero(follow(inode, field(f::INODE_SB)), field(f::SB_MAGIC));

@@ -36,6 +36,9 @@ keytrail_tests::cases! {
         looking_is_not_taking
         inside_a_pid_namespace
     }
+    opened {
+        through_a_fifo
+    }
     restart {
         killed_in_mid_load
     }

@@ -86,7 +86,7 @@ pub fn open(options: &SensorOptions) -> Result<Sensor, SensorError> {
     let watcher = Watcher::new(fanotify.as_ref(), kernel_ids::Learner::new(&maps));
     let process_reads = listen_to_procfs(&mut status);
     let names = hook_names(&status);
-    note_limits(&mut status);
+    note_limits(&mut status, fields.get(f::FOLLOWS_OPENED) == Some(1));
     let libraries = search_tls(&mut ebpf, &mut status);
     let mut sensor = Sensor {
         ebpf,
@@ -132,25 +132,27 @@ fn hook_names(status: &SensorStatus) -> HookNames {
     })
 }
 
-/// Says of signals what their hooks do not see.
-fn note_limits(status: &mut SensorStatus) {
+/// Says of signals what their hooks do not see. `opened`: FIFOs and terminals are followed.
+fn note_limits(status: &mut SensorStatus, opened: bool) {
     if let Some(report) = status.signal_mut(Name::UdpSend) {
         report.note = "QUIC and DTLS are encrypted: who sent how much where, not what".to_owned();
     }
-    for (signal, note) in [
-        (
-            Name::FdWrite,
-            "seen when a write is asked for; not writes by mappings, sendfile, splice and io_uring",
-        ),
+    let writes =
+        "seen when a write is asked for; not writes by mappings, sendfile, splice and io_uring";
+    let unopened = "; what is passed on by a FIFO that is opened by its name, or by a terminal, is not followed before \
+                    Linux 6.4";
+    for (signal, note, more) in [
+        (Name::FdWrite, writes, (!opened).then_some(unopened)),
         (
             Name::ProcessAttach,
             "process_vm_readv, ptrace and pidfd_getfd; not core dumps and calls of 32 bits",
+            None,
         ),
     ] {
         if let Some(report) = status.signal_mut(signal)
             && !report.hook.is_empty()
         {
-            report.note = note.to_owned();
+            report.note = format!("{note}{}", more.unwrap_or_default());
         }
     }
 }

@@ -101,6 +101,27 @@ fn only_the_hook_of_all_calls_is_left_out() {
     }
 }
 
+/// Where a way is not followed, the report of its signal says it, and elsewhere it does not.
+#[test]
+fn before_linux_6_4_the_report_says_what_is_not_followed() {
+    let note = |opened| {
+        let mut status = SensorStatus {
+            signals: hooks::reports(),
+            ..SensorStatus::default()
+        };
+        status.signal_mut(Name::FdWrite).unwrap().hook = "raw_tp:sys_enter".to_owned();
+        note_limits(&mut status, opened);
+        status.signal(Name::FdWrite).unwrap().note.clone()
+    };
+    assert!(
+        note(false).contains("a FIFO that is opened by its name"),
+        "{}",
+        note(false)
+    );
+    assert!(!note(true).contains("FIFO"), "{}", note(true));
+    assert!(note(true).starts_with("seen when a write is asked for"));
+}
+
 /// The verifier admits the programs that follow pipes, with every field this kernel has. Nothing is attached.
 #[test]
 fn what_follows_pipes_is_admitted() {

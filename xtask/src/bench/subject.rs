@@ -116,12 +116,16 @@ fn peer_of(row: Row, programs: &Path, slow: u32) -> Option<Subject> {
         | Row::Holder => {
             let words = empty_programs(programs);
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            peer(
-                "programs that do nothing, at the same places",
-                &words,
-                Delivered::Nothing,
-                (1, slow),
-            )
+            Subject {
+                // Who starts the bench in the background of a script has SIGINT ignored, and all that it starts with it.
+                signal: "TERM",
+                ..peer(
+                    "programs that do nothing, at the same places",
+                    &words,
+                    Delivered::Nothing,
+                    (1, slow),
+                )
+            }
         }
         // No peer inspects as much: what counts is the control.
         Row::NginxTlsLargeRate
