@@ -139,7 +139,7 @@ fn note_limits(status: &mut SensorStatus, opened: bool) {
     }
     let writes =
         "seen when a write is asked for; not writes by mappings, sendfile, splice and io_uring";
-    let unopened = "; what is passed on by a FIFO that is opened by its name, or by a terminal, is not followed before \
+    let unopened = "; what is passed on by a FIFO that a program opens by its name, or by a terminal, is not followed before \
                     Linux 6.4";
     for (signal, note, more) in [
         (Name::FdWrite, writes, (!opened).then_some(unopened)),

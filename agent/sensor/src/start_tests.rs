@@ -114,7 +114,7 @@ fn before_linux_6_4_the_report_says_what_is_not_followed() {
         status.signal(Name::FdWrite).unwrap().note.clone()
     };
     assert!(
-        note(false).contains("a FIFO that is opened by its name"),
+        note(false).contains("a FIFO that a program opens by its name"),
         "{}",
         note(false)
     );
