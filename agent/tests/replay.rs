@@ -349,6 +349,7 @@ fn story() -> Vec<Observation> {
             boot_ns: 5 * SEC,
             file: facts(7),
             technique: "T1543.002".to_owned(),
+            link: "/tmp/x.service".to_owned(),
         },
         pipes(2, 5 * SEC, (None, Some(1)), Some(4)),
         pipes(3, 5 * SEC, (Some(1), None), Some(4)),

@@ -13,8 +13,9 @@ use std::{
     path::Path,
 };
 
-/// Closed after being open for writing; moved here.
-const MASK: u64 = libc::FAN_CLOSE_WRITE | libc::FAN_MOVED_TO;
+/// Closed after being open for writing; moved here; made here, which is all there is to see of a link.
+const MASK: u64 = WRITTEN | libc::FAN_CREATE;
+const WRITTEN: u64 = libc::FAN_CLOSE_WRITE | libc::FAN_MOVED_TO;
 
 pub use super::fanotify::FsId;
 
@@ -119,10 +120,11 @@ impl Writes {
     }
 
     /// Hands out what is queued, each with the pid that did it, at most a few thousand events; true when the kernel had to drop some.
-    pub fn drain(&mut self, sink: &mut dyn FnMut(Written, u32)) -> bool {
-        fanotify::drain(&self.group, &mut self.buffer, &mut |_, pid, info| {
+    /// The last argument: it was only made, so what is written to it is still to come, unless it is a link.
+    pub fn drain(&mut self, sink: &mut dyn FnMut(Written, u32, bool)) -> bool {
+        fanotify::drain(&self.group, &mut self.buffer, &mut |mask, pid, info| {
             if let Some(written) = entry(info) {
-                sink(written, pid);
+                sink(written, pid, mask & WRITTEN == 0);
             }
         })
     }
@@ -202,6 +204,33 @@ mod tests {
         event.extend(77i32.to_ne_bytes());
         event.extend(info);
         event
+    }
+
+    #[test]
+    fn a_link_is_made_and_not_written() {
+        let at = std::env::temp_dir().join(format!("keytrail-writes-{}", std::process::id()));
+        std::fs::create_dir(&at).unwrap();
+        let writes = Writes::new().and_then(|writes| writes.mark(&at).map(|_| writes));
+        let mut seen = Vec::new();
+        if let Ok(mut writes) = writes {
+            std::os::unix::fs::symlink("/elsewhere", at.join("link")).unwrap();
+            std::fs::write(at.join("file"), b"x").unwrap();
+            std::fs::hard_link(at.join("file"), at.join("name")).unwrap();
+            let me = std::process::id();
+            writes.drain(&mut |written, pid, only_made| {
+                if pid == me {
+                    seen.push((String::from_utf8(written.name).unwrap(), only_made));
+                }
+            });
+            // Those of one file may have come as one.
+            seen.retain(|(name, only_made)| name != "file" || !only_made);
+            seen.sort();
+            let expected = [("file", false), ("link", true), ("name", true)];
+            assert_eq!(seen, expected.map(|(name, made)| (name.to_owned(), made)));
+        } else {
+            eprintln!("skipped: needs root and a file system with handles");
+        }
+        std::fs::remove_dir_all(&at).unwrap();
     }
 
     fn parse(bytes: &[u8]) -> (Vec<(Written, u32)>, bool) {

@@ -138,16 +138,17 @@ macro_rules! visit {
                     each(& $($mut)? seen.at.comm);
                     $payload(& $($mut)? seen.payload, each);
                 }
-                Observation::Created { at, file, .. } | Observation::Persistence { at, file, .. } => {
-                    if let Some(at) = at {
-                        each(& $($mut)? at.comm);
-                    }
+                Observation::Created { at, file, .. } => {
+                    if let Some(at) = at { each(& $($mut)? at.comm); }
                     $file(file, each);
                 }
+                Observation::Persistence { at, file, link, .. } => {
+                    if let Some(at) = at { each(& $($mut)? at.comm); }
+                    $file(file, each);
+                    each(link);
+                }
                 Observation::FileChanged { at, file, change, .. } => {
-                    if let Some(at) = at {
-                        each(& $($mut)? at.comm);
-                    }
+                    if let Some(at) = at { each(& $($mut)? at.comm); }
                     $file(file, each);
                     each(& $($mut)? change.new_path);
                     each(& $($mut)? change.link);
@@ -313,6 +314,7 @@ mod tests {
                 boot_ns: 1,
                 file: file(named.clone()),
                 technique: "T1".into(),
+                link: named.clone(),
             },
             Observation::Created {
                 at: None,
@@ -377,6 +379,7 @@ mod tests {
             boot_ns: 1,
             file: file("/srv/app/.env".into()),
             technique: "T1".into(),
+            link: String::new(),
         };
         let mut shown = Shown::default();
         assert_eq!(shown.of(&observation, &matcher()), None);

@@ -96,6 +96,9 @@ pub enum Observation {
         file: FileFacts,
         /// Id of ATT&CK.
         technique: String,
+        /// Of a symbolic link: where it leads, as it stands there.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        link: String,
     },
     /// What was learnt is no credential: it was the beginning of one, read while the file was being written.
     Withdrawn {

@@ -95,6 +95,9 @@ pub fn action(event: &Event) -> (String, Colour) {
         },
         EventKind::CredentialSent => sent(event),
         EventKind::CredentialTaken => took(event),
+        EventKind::PersistenceWritten if event.change.is_some() => {
+            ("linked start-up".into(), Colour::Yellow)
+        }
         EventKind::PersistenceWritten => ("wrote start-up".into(), Colour::Yellow),
         EventKind::CredentialFileChanged => changed::action(event),
         EventKind::CredentialRequested => ("asked for".into(), Colour::Cyan),

@@ -788,6 +788,23 @@ pub fn what_was_downloaded_stays() {
     let two = run("echo 'alias ll=ls' >> ~/.bashrc; echo x > ~/.config/systemd/user/a.service\n");
     written(two.pid, "/a.service");
     acquitted(&agent, two.pid);
+    // By another name of what lies there already, new or put over an old one.
+    let three = run(
+        "ln -s /opt/x.service ~/.config/systemd/user/b.service; ln -sf /opt/rc ~/.zprofile
+         ln ~/.bashrc ~/.bash_login\n",
+    );
+    for (name, target) in [
+        ("/b.service", "/opt/x.service"),
+        ("/.zprofile", "/opt/rc"),
+        ("/.bash_login", ""),
+    ] {
+        let linked = agent.expect(name, three.pid, |e| {
+            e.is("persistence_written") && e.in_tree(three.pid) && e.path().ends_with(name)
+        });
+        let link = linked.change.as_ref().map_or("", |change| &change.link);
+        assert_eq!(link, target, "{}", linked.brief());
+        assert!(linked.executable().ends_with("/ln"), "{}", linked.brief());
+    }
     let attack = run(&format!(
         "{key}printf '[Service]\\nExecStart=/bin/true\\n' > ~/.config/systemd/user/sysmon.service\nsleep 1\n"
     ));

@@ -15,7 +15,7 @@ pub use life::{Act, Life};
 pub use places::Unmarked;
 
 use self::follow::{Added, Followed, Path as Way};
-use self::places::{Places, path_of};
+use self::places::{Found, Places, path_of};
 use self::queue::{By, Queue};
 use self::versions::Versions;
 use super::files::{self, Inspected, OwnFiles, Version};
@@ -120,6 +120,8 @@ pub struct Persistence {
     pub file: FileFacts,
     /// Id of ATT&CK.
     pub technique: &'static str,
+    /// Of a symbolic link: where it leads, as it stands there. Else empty.
+    pub link: String,
     /// Who wrote it; 0 when that is not known.
     pub writer: u32,
     pub boot_ns: u64,
@@ -263,6 +265,8 @@ impl Drop for Background {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum What {
     Entry(Written),
+    /// Made, and nobody has closed it after writing: a link, or a file whose time comes.
+    Made(Written),
     Path(Way),
 }
 
@@ -415,9 +419,10 @@ impl Keeper {
         let now = boot_ns();
         let me = std::process::id();
         let queue = &mut self.queue;
-        let overflow = self.writes.drain(&mut |written, pid| {
+        let overflow = self.writes.drain(&mut |written, pid, only_made| {
+            let what = if only_made { What::Made } else { What::Entry };
             if pid != me {
-                queue.push(What::Entry(written), pid, now);
+                queue.push(what(written), pid, now);
             }
         });
         let (ways, lost) = self.followed.events();
@@ -442,7 +447,8 @@ impl Keeper {
             let began = thread_ns();
             self.shared.at_since_ns.store(now, Ordering::Relaxed);
             let done = match &what {
-                What::Entry(written) => self.entry(written, by),
+                What::Entry(written) => self.entry(written, by, false),
+                What::Made(written) => self.entry(written, by, true),
                 What::Path(way) => self.path(way, by),
             };
             self.shared.at_since_ns.store(0, Ordering::Relaxed);
@@ -458,7 +464,8 @@ impl Keeper {
         Ok(())
     }
 
-    fn entry(&mut self, written: &Written, by: By) -> Result<(), Ended> {
+    /// `only_made`: it was not closed yet, and is of interest if it is another name of something.
+    fn entry(&mut self, written: &Written, by: By, only_made: bool) -> Result<(), Ended> {
         let Some(found) = self.places.find(written) else {
             return Ok(());
         };
@@ -471,9 +478,12 @@ impl Keeper {
             return Ok(());
         }
         let Ok(Some(version)) = files::version(&found.file, "") else {
-            return Ok(());
+            return self.link(&found, &written.name, by);
         };
-        self.persistence(&found.dir, &written.name, &version, by)?;
+        if only_made && version.links < 2 {
+            return Ok(());
+        }
+        self.persistence(&found.dir, &written.name, (&version, String::new()), by)?;
         if self.followed.has_name(&written.name)
             && let Some(raw) = path_of(&found.dir, &written.name)
         {
@@ -518,12 +528,24 @@ impl Keeper {
         self.report(way, version, inspected, by, None)
     }
 
-    /// Whether the file is one of those that outlive their writer; what is in it does not matter.
+    /// A symbolic link makes what it leads to run just as well.
+    fn link(&mut self, found: &Found, name: &[u8], by: By) -> Result<(), Ended> {
+        let (Ok(Some(version)), Ok(target)) = (
+            files::link_version(&found.file, ""),
+            rustix::fs::readlinkat(&found.file, "", Vec::new()),
+        ) else {
+            return Ok(());
+        };
+        let target = target.to_string_lossy().into_owned();
+        self.persistence(&found.dir, name, (&version, target), by)
+    }
+
+    /// Whether the file is one of those that outlive their writer; what is in it does not matter. With where it leads, of a link.
     fn persistence(
         &mut self,
         dir: &OwnedFd,
         name: &[u8],
-        version: &Version,
+        (version, link): (&Version, String),
         by: By,
     ) -> Result<(), Ended> {
         let Some(raw) = path_of(dir, name) else {
@@ -545,6 +567,7 @@ impl Keeper {
         self.send(Report::Persistence(Box::new(Persistence {
             file,
             technique,
+            link,
             writer: by.pid,
             boot_ns: by.at_ns,
         })))

@@ -19,7 +19,9 @@ pub use homes::homes;
 pub use inspect::{Content, Inspected, read_worthy, worthy};
 pub use locate::{Found, Locator};
 pub use own::OwnFiles;
-pub use read::{Version, content, open_in, open_root, reach, renamed, reopen, version};
+pub use read::{
+    Version, content, link_version, open_in, open_root, reach, renamed, reopen, version,
+};
 pub use roots::{Files, NewVersion};
 pub use table::{FileTable, KnownFile};
 pub use views::{Views, in_layers};

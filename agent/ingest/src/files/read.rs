@@ -141,9 +141,18 @@ impl Version {
 
 /// The version of an open file; `None` when it is not a regular file.
 pub fn version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>> {
+    version_of(fd, path, libc::S_IFREG)
+}
+
+/// The version of a symbolic link itself (`O_PATH`, `O_NOFOLLOW`); `None` when it is something else.
+pub fn link_version(fd: impl AsFd, path: &str) -> rustix::io::Result<Option<Version>> {
+    version_of(fd, path, libc::S_IFLNK)
+}
+
+fn version_of(fd: impl AsFd, path: &str, kind: u32) -> rustix::io::Result<Option<Version>> {
     let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
     let s = rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, mask)?;
-    if u32::from(s.stx_mode) & libc::S_IFMT != libc::S_IFREG {
+    if u32::from(s.stx_mode) & libc::S_IFMT != kind {
         return Ok(None);
     }
     let dev = (s.stx_dev_major << 20) | (s.stx_dev_minor & 0xf_ffff);

@@ -194,6 +194,7 @@ impl Pipeline {
                         boot_ns: seen.boot_ns,
                         file: seen.file,
                         technique: seen.technique.to_owned(),
+                        link: seen.link,
                     });
                 }
                 Report::Gone { root, raw, life } => {

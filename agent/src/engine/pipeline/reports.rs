@@ -43,6 +43,7 @@ mod tests {
     fn of(writer: u32) -> Report {
         Report::Persistence(Box::new(Persistence {
             file: FileFacts::default(),
+            link: String::new(),
             technique: "T1098.004",
             writer,
             boot_ns: 0,

@@ -175,13 +175,13 @@ impl Core {
         self.group(first);
     }
 
-    /// A file that outlives its writer. What `git` checks out is what a repository holds, and told where it is run.
+    /// A file that outlives its writer, or a `link` to one (empty: it is none). What `git` checks out is what a repository holds, and told where it is run.
     pub(super) fn on_persistence(
         &mut self,
         at: Option<&TaskInfo>,
         boot_ns: u64,
         file: &FileFacts,
-        technique: &str,
+        (technique, link): (&str, &str),
     ) {
         let process = at.map(|at| self.table.describe(at.pid));
         let by_git = process
@@ -194,6 +194,12 @@ impl Core {
         let mut e = self.event(EventKind::PersistenceWritten, boot_ns);
         e.process = process;
         e.source = Some(event::file_source(file));
+        e.change = (!link.is_empty()).then(|| {
+            Box::new(FileChange {
+                link: link.to_owned(),
+                ..FileChange::new(FileAction::Linked)
+            })
+        });
         e.attack = attack(&[technique]);
         self.emit(e);
     }

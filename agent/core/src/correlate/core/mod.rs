@@ -204,7 +204,8 @@ impl Core {
                 boot_ns,
                 file,
                 technique,
-            } => self.on_persistence(at.as_ref(), *boot_ns, file, technique),
+                link,
+            } => self.on_persistence(at.as_ref(), *boot_ns, file, (technique, link)),
             Observation::Withdrawn {
                 fingerprint,
                 boot_ns,

@@ -22,6 +22,7 @@ fn wrote(tgid: u32, path: &str) -> Observation {
             ..FileFacts::default()
         },
         technique: "T1546".to_owned(),
+        link: String::new(),
     }
 }
 
@@ -78,10 +79,18 @@ fn what_git_checks_out_is_not_written_by_it_but_for_hooks() {
             boot_ns: 9 * SEC,
             file: FileFacts::default(),
             technique: "T1546".to_owned(),
+            link: "../x".to_owned(),
         },
     ]);
     let written = of(&events, "persistence_written");
     assert_eq!(written.len(), 2);
+    assert_eq!(written[0].change, None);
+    // Of a link, where it leads.
+    let change = written[1].change.as_ref().unwrap();
+    assert_eq!(
+        (change.action, change.link.as_str()),
+        (FileAction::Linked, "../x")
+    );
     assert!(
         written[0]
             .source
