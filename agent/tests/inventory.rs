@@ -509,6 +509,44 @@ fn git_work_trees() {
     assert!(codes(at(&document, "/app/.env")[0]).is_empty());
 }
 
+/// A file that is named after what is in it, and one below a directory that is: the same place in each run, in all formats.
+#[test]
+fn named_after_what_is_in_it() {
+    let mut host = Host::new();
+    let secrets = [gitlab(), anthropic()];
+    for secret in &secrets {
+        host.plant_this(format!("tokens/{secret}.txt"), 0o600, secret);
+        host.plant_this(format!("{secret}/copy-{secret}.env"), 0o644, secret);
+    }
+    let first = host.json(&[]);
+    let of = at(&first, "].env");
+    assert_eq!(of.len(), 2, "{first}");
+    for entry in of {
+        let label = format!(
+            "[redacted {} {}]",
+            entry["kind"].as_str().unwrap(),
+            entry["fingerprint"].as_str().unwrap()
+        );
+        let paths: Vec<&str> = entry["places"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|place| place["path"].as_str().unwrap())
+            .collect();
+        assert_eq!(paths.len(), 2, "{paths:?}");
+        let root = host.root().display().to_string();
+        assert!(paths.contains(&&*format!("{root}/tokens/{label}.txt")), "{paths:?}");
+        assert!(paths.contains(&&*format!("{root}/{label}/copy-{label}.env")), "{paths:?}");
+    }
+    let changes = host.json(&["diff", "--now"]);
+    assert_eq!(changes["changes"].as_array().unwrap().len(), 0, "{changes}");
+    for format in ["table", "wide", "yaml", "csv", "sarif", "cbom"] {
+        let shown = host.run(&["-o", format]);
+        assert!(shown.status.success(), "{format}");
+    }
+    host.run(&["--all"]);
+}
+
 #[test]
 fn what_changed() {
     let mut host = Host::new();

@@ -14,6 +14,7 @@ mod facts;
 mod fixtures;
 mod inspect;
 pub mod live;
+mod mask;
 mod merge;
 pub mod model;
 pub mod names;

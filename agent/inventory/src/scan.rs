@@ -1,6 +1,7 @@
 //! What the walk does with each entry: files are classified, agent sockets are noted.
 
 use super::inspect::{self, Buffer};
+use super::mask;
 use super::merge::Inventory;
 use super::model::{FileLocation, Location, Times};
 use super::names;
@@ -54,29 +55,39 @@ impl<'a> Scan<'a> {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is in a text, without its secrets; `None` when the classifier failed on it.
-    fn credentials(&self, text: &[u8], path: &str) -> Option<(Vec<Credential>, Limits)> {
+    /// What is in a file, without its secrets; `None` when the classifier failed on it. `path`: as rules know it.
+    fn contents(&self, text: &[u8], path: &str, at: &At<'_>) -> Option<Contents> {
         // A parser that panics on one hostile file must not end the inventory.
         std::panic::catch_unwind(AssertUnwindSafe(|| {
             let found = self
                 .classifier
                 .classify_bounded(text, Origin::File { path });
-            let credentials = found
-                .findings
-                .iter()
-                .filter(|f| !f.parts.is_empty())
+            let findings = || found.findings.iter().filter(|f| !f.parts.is_empty());
+            let credentials: Vec<Credential> = findings()
                 .map(|f| f.credential(self.fingerprinter))
                 .collect();
-            (credentials, found.limits)
+            let fingerprints = credentials.iter().map(|c| c.fingerprint.as_str());
+            let masked = mask::masked(&at.whole(), findings().zip(fingerprints));
+            Contents {
+                masked,
+                credentials,
+                limits: found.limits,
+            }
         }))
         .ok()
     }
 
-    fn note(&self, at: &At<'_>, stat: &Stat, sampled: bool, credentials: Vec<Credential>) {
+    fn note(&self, at: &At<'_>, stat: &Stat, sampled: bool, contents: Contents) {
+        let Contents {
+            credentials,
+            masked,
+            ..
+        } = contents;
+        let shown = masked.unwrap_or_else(|| at.shown());
         let crowd = credentials.len().saturating_sub(MAX_PER_FILE);
         at.walk.crowded.fetch_add(crowd as u64, Ordering::Relaxed);
         let mut ordinals: HashMap<String, u32> = HashMap::new();
-        let place = file_place(at, stat, sampled);
+        let place = file_place(at, shown, stat, sampled);
         let mut inventory = self.inventory();
         for credential in credentials.into_iter().take(MAX_PER_FILE) {
             let ordinal = ordinals.entry(credential.kind.clone()).or_default();
@@ -106,19 +117,20 @@ impl Visitor for Scan<'_> {
         at.walk
             .bytes
             .fetch_add(inspected.len as u64, Ordering::Relaxed);
-        if inspected.sampled {
-            at.walk.sampled(|| at.shown());
-        }
         if inspected.changed {
             at.walk.changed.fetch_add(1, Ordering::Relaxed);
         }
-        let credentials = self.credentials(buffer.used(), &path());
+        let contents = self.contents(buffer.used(), &path(), at);
         buffer.wipe();
-        match credentials {
-            Some((credentials, _)) if credentials.is_empty() => {}
-            Some((credentials, limits)) => {
-                let sampled = inspected.sampled || limits.any();
-                self.note(at, &inspected.stat, sampled, credentials);
+        if inspected.sampled {
+            let masked = contents.as_ref().and_then(|c| c.masked.clone());
+            at.walk.sampled(|| masked.unwrap_or_else(|| at.shown()));
+        }
+        match contents {
+            Some(contents) if contents.credentials.is_empty() => {}
+            Some(contents) => {
+                let sampled = inspected.sampled || contents.limits.any();
+                self.note(at, &inspected.stat, sampled, contents);
             }
             None => at.walk.unreadable(|| at.shown(), rustix::io::Errno::BADMSG),
         }
@@ -132,9 +144,17 @@ impl Visitor for Scan<'_> {
     }
 }
 
-fn file_place(at: &At<'_>, stat: &Stat, sampled: bool) -> FileLocation {
+/// What is in a file.
+struct Contents {
+    credentials: Vec<Credential>,
+    limits: Limits,
+    /// Its path without what is in it, where it has that.
+    masked: Option<String>,
+}
+
+fn file_place(at: &At<'_>, shown: String, stat: &Stat, sampled: bool) -> FileLocation {
     FileLocation {
-        path: at.shown(),
+        path: shown,
         container: at.root.container.clone(),
         pod: at.root.pod.clone(),
         device: at.root.layer_device.unwrap_or(stat.st_dev),

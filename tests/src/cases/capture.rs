@@ -136,6 +136,10 @@ pub fn of_a_command() {
     let server = TlsServer::start(&scratch.join("server"));
     let token = plant::github();
     let (aws, credentials) = plant::aws_credentials(&scratch.make("home"));
+    // Who keeps it calls it by its value.
+    let named = plant::github();
+    let file = scratch.join(&format!("home/{}.txt", named.value));
+    fs::write(file, format!("GITHUB_TOKEN={}\n", named.value)).unwrap();
     let output = scratch.make("out");
     let done = captured(
         &scratch,
@@ -191,7 +195,10 @@ pub fn of_a_command() {
     );
 
     // No secret in any of it, in any form.
-    let secrets = plant::secrets([&token, &aws]);
+    let secrets = plant::secrets([&token, &aws, &named]);
+    for name in ["inventory.json", "credentials.jsonl", "bodyfile.txt"] {
+        assert!(bundle.text(name).contains("/[redacted github-"), "{name}");
+    }
     let report = Scanner::new(&secrets).files(&[unpacked, output.clone()], &[]);
     assert!(report.found.is_empty(), "{:#?}", report.found);
     assert!(report.files >= 15 && report.bytes > 10_000, "{report:?}");

@@ -186,6 +186,22 @@ fn nothing_in_files(scanner: &Scanner, scratch: &Scratch) {
     }
 }
 
+/// What the agent has in its inventory of a file that is named after the token in it.
+fn named_after_it(agent: &Agent, token: &Planted, home: &Path) -> Vec<u8> {
+    let file = home.join(format!("{}.env", token.value));
+    fs::write(&file, format!("GITHUB_TOKEN={}\n", token.value)).unwrap();
+    act("cat").arg(&file).run().ok();
+    wait_for("the inventory to have it", patience(20), || {
+        let mut shown = Vec::new();
+        for command in ["inventory", "credentials"] {
+            let done = agent.client(command).args(["-o", "json"]).run();
+            shown.extend_from_slice(done.stdout_text().as_bytes());
+        }
+        let has = String::from_utf8_lossy(&shown).contains("/[redacted github-token ");
+        has.then_some(shown)
+    })
+}
+
 /// After a run with everything, none of the planted secrets is anywhere in the agent's outputs, files and memory.
 pub fn nothing_planted_is_kept() {
     let _turn = turn();
@@ -229,6 +245,10 @@ pub fn nothing_planted_is_kept() {
         e.is("credential_exposed") && e.pid() == idle.pid()
     });
     acts.perform(&aws, &account);
+    let token = acts.planted.iter().find(|p| p.name == "GITHUB_TOKEN");
+    let home = aws.parent().unwrap();
+    let inventory = named_after_it(&agent, token.unwrap(), home);
+    keep("inventory.json", &inventory);
 
     trace_in_between(&scratch, &acts);
     two_seconds_after_the_last_event(&agent);

@@ -71,6 +71,12 @@ impl At<'_> {
     pub fn shown(&self) -> String {
         shown(self.root, self.path)
     }
+
+    /// The same as bytes, nothing escaped.
+    #[must_use]
+    pub fn whole(&self) -> Vec<u8> {
+        [&self.root.shown, b"/".as_slice(), self.path].concat()
+    }
 }
 
 fn shown(root: &Root, path: &[u8]) -> String {

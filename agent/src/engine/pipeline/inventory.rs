@@ -200,7 +200,7 @@ impl Pipeline {
                 Report::Gone { root, raw, life } => {
                     self.forget(&root, &String::from_utf8_lossy(&raw), None);
                     if let Some(life) = life {
-                        let held = self.inventory.live.held_in(&raw, workload(&root), true);
+                        let held = self.held_in(&raw, &root, true);
                         self.lived(&life, &life.before, held, &[]);
                     }
                     self.update_inventory(InventoryUpdate::Gone { root, raw });
@@ -211,7 +211,7 @@ impl Pipeline {
                     facts,
                     life,
                 } => {
-                    let held = self.inventory.live.held_in(&raw, workload(&root), false);
+                    let held = self.held_in(&raw, &root, false);
                     self.lived(&life, &facts, held, &[]);
                 }
                 Report::Namespace(tgid) => {
@@ -295,7 +295,7 @@ impl Pipeline {
         let of = (inspection.root.clone(), inspection.raw.clone());
         // What lies below a mount is still there.
         let covers = life.as_ref().is_some_and(|life| life.covers());
-        let below = covers.then(|| self.inventory.live.held_in(&of.1, workload(&of.0), false));
+        let below = covers.then(|| self.held_in(&of.1, &of.0, false));
         let turned = self.update_inventory(InventoryUpdate::Inspected(Box::new(inspection)));
         if covers {
             for (_, diff) in &mut self.inventory.unattributed {
@@ -312,8 +312,7 @@ impl Pipeline {
             }
         }
         if let Some(life) = life {
-            let held =
-                below.unwrap_or_else(|| self.inventory.live.held_in(&of.1, workload(&of.0), false));
+            let held = below.unwrap_or_else(|| self.held_in(&of.1, &of.0, false));
             self.lived(&life, &facts, held, &turned);
         }
     }
@@ -342,12 +341,18 @@ impl Pipeline {
 
     /// News of a place: into the inventory, and on as an observation when a credential is new there. Answers what took
     /// another's place.
-    pub fn update_inventory(&mut self, news: InventoryUpdate) -> Vec<CredentialRef> {
+    pub fn update_inventory(&mut self, mut news: InventoryUpdate) -> Vec<CredentialRef> {
         if let InventoryUpdate::Inspected(look) = &news
             && !look.held.is_empty()
         {
             self.inventory.follow(look);
             self.remember(look);
+        }
+        // What is kept of a place has no secret in its name.
+        match &mut news {
+            InventoryUpdate::Inspected(look) => self.hide_in_name(&mut look.raw),
+            InventoryUpdate::Gone { raw, .. } => self.hide_in_name(raw),
+            InventoryUpdate::Clean { .. } | InventoryUpdate::Unread(_) => {}
         }
         let now = i64::try_from(wall_ns() / 1_000_000_000).unwrap_or(i64::MAX);
         if let Some(diff) = self.inventory.live.take(news, now, workload) {
@@ -366,9 +371,25 @@ impl Pipeline {
         Vec::new()
     }
 
+    /// What the inventory has of the file of this name, of one that went a moment ago too where `gone` is set.
+    fn held_in(&mut self, raw: &[u8], root: &Path, gone: bool) -> Vec<CredentialRef> {
+        let mut raw = raw.to_vec();
+        self.hide_in_name(&mut raw);
+        self.inventory.live.held_in(&raw, workload(root), gone)
+    }
+
+    /// Takes learnt secrets out of a name, as the walk does (`[redacted KIND FINGERPRINT]`).
+    fn hide_in_name(&self, raw: &mut Vec<u8>) {
+        if let Some(shown) = self.digest.registry.matcher.redact(raw) {
+            *raw = shown.into_bytes();
+        }
+    }
+
     /// What lies in a file is remembered, also when nobody uses it.
     fn remember(&self, look: &FileInspection) {
         let Some(ledger) = &self.ledger else { return };
+        let path = self.digest.registry.matcher.redact(&look.raw);
+        let path = path.as_deref().unwrap_or(&look.facts.path);
         for held in &look.held {
             if held.confidence < look.min_confidence {
                 continue;
@@ -382,7 +403,7 @@ impl Pipeline {
                     privilege: held.privilege.into(),
                     expires: held.expires,
                 },
-                place: format!("file:{}", look.facts.path),
+                place: format!("file:{path}"),
                 owner_uid: look.facts.owner_uid,
                 owner_gid: look.facts.owner_gid,
                 mode: format!("{:04o}", look.facts.mode & 0o7777),
