@@ -182,7 +182,10 @@ mod tests {
                 executable: LINE.0.into(),
                 script: LINE.1.into(),
                 argv: LINE.2.iter().map(|a| (*a).to_owned()).collect(),
-                ancestors: [("q:1", LINE.0, LINE.1), SHELL, SSHD].iter().map(ancestor).collect(),
+                ancestors: [("q:1", LINE.0, LINE.1), SHELL, SSHD]
+                    .iter()
+                    .map(ancestor)
+                    .collect(),
                 contexts: [LOGIN, BY_SSH].iter().map(context).collect(),
                 ..ProcessFacts::default()
             })

@@ -801,9 +801,17 @@ pub fn a_person_lets_somebody_in() {
     let home = PathBuf::from(format!("/home/kt{}", std::process::id()));
     let _remove = Remove(&home);
     fs::create_dir_all(home.join(".ssh")).unwrap();
+    for place in [&home, &home.join(".ssh")] {
+        fs::set_permissions(place, fs::Permissions::from_mode(0o777)).unwrap();
+    }
     let at = home.display();
-    let session = |lines: &str| act("su").arg("-").stdin(lines).run().ok();
-    let key = format!("echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ x' >> {at}/.ssh/authorized_keys");
+    // Of a user whose own start-up files do nothing.
+    let session = |lines: &str| {
+        let login = act("su").args(["-s", "/bin/bash", "-", "nobody"]);
+        login.stdin(lines).run().ok()
+    };
+    let key =
+        format!("echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ x' >> {at}/.ssh/authorized_keys");
     let start = format!("echo 'alias ll=ls' >> {at}/.profile");
     let written = |pid: u32, name: &str| {
         agent.expect(name, pid, |e| {
@@ -814,14 +822,17 @@ pub fn a_person_lets_somebody_in() {
     written(typed.pid, "/authorized_keys");
     written(typed.pid, "/.profile");
     acquitted(&agent, typed.pid);
-    let line = session(&format!("bash -c \"{key}; {start}; sleep 1\"\nexit\n"));
+    let line = session(&format!("bash -c \"{key}; {start}; sleep 1; :\"\nexit\n"));
     written(line.pid, "/authorized_keys");
     let by = written(line.pid, "/.profile");
     let process = by.process.as_ref().unwrap();
-    assert_eq!(process.script, "-c", "{}", by.brief());
+    assert_eq!(process.argv[1], "-c", "{}", by.brief());
     acquitted(&agent, line.pid);
-    let install = scratch.join("install.sh");
+    let install = home.join("install.sh");
     fs::write(&install, format!("{key}\n{start}\nsleep 1\n")).unwrap();
-    let piped = session(&format!("curl -s file://{} | bash\nexit\n", install.display()));
+    let piped = session(&format!(
+        "curl -s file://{} | bash\nexit\n",
+        install.display()
+    ));
     found(&agent, piped.pid, "persistence");
 }

@@ -99,7 +99,8 @@ fn one_event_makes_the_finding_that_says_most() {
     assert_eq!(rules(&next), ["package-install"]);
     // Where a site does not want the one, it gets the others.
     let (mut stage, _) = Stage::builtin();
-    let hidden = "[[exclusion]]\nname = \"mine\"\nrules = [\"agent-in-install\"]\nwhen = \"true\"\n";
+    let hidden =
+        "[[exclusion]]\nname = \"mine\"\nrules = [\"agent-in-install\"]\nwhen = \"true\"\n";
     stage.add("mine.toml", hidden).unwrap();
     let first = stage.step(&read(1, &["agent_tool", "package_install"]));
     assert_eq!(rules(&first), ["agent-tool", "package-install"]);

@@ -14,7 +14,12 @@ fn in_lines(bytes: &[u8], width: usize, end: &str, upper: bool) -> Vec<u8> {
 }
 
 fn text(before: usize) -> Vec<u8> {
-    [&b"x".repeat(before)[..], TOKEN, b" and more of it, to the end"].concat()
+    [
+        &b"x".repeat(before)[..],
+        TOKEN,
+        b" and more of it, to the end",
+    ]
+    .concat()
 }
 
 #[test]
@@ -27,10 +32,18 @@ fn a_secret_over_lines_at_every_place_and_every_split_is_counted_once() {
             assert_eq!(found_in(&m, &[&body]), want, "{width} behind {before}");
             for cut in 1..body.len() {
                 let (a, b) = body.split_at(cut);
-                assert_eq!(found_in(&m, &[a, b]), want, "{width} behind {before} cut at {cut}");
+                assert_eq!(
+                    found_in(&m, &[a, b]),
+                    want,
+                    "{width} behind {before} cut at {cut}"
+                );
             }
             let single: Vec<&[u8]> = body.chunks(1).collect();
-            assert_eq!(found_in(&m, &single), want, "{width} behind {before}, by bytes");
+            assert_eq!(
+                found_in(&m, &single),
+                want,
+                "{width} behind {before}, by bytes"
+            );
         }
     }
 }

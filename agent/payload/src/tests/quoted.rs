@@ -125,8 +125,15 @@ fn what_is_kept_and_looked_at_is_bounded() {
     let mut streams = Streams::new();
     let mut found = 0;
     for i in 0..400 {
-        let all = if i == 300 { TOKEN } else { &b"ab=cdefghijklmnopqrstuvwxyz012345678901234"[..] };
-        let mut body: Vec<u8> = all.iter().flat_map(|b| format!("={b:02X}").into_bytes()).collect();
+        let all = if i == 300 {
+            TOKEN
+        } else {
+            &b"ab=cdefghijklmnopqrstuvwxyz012345678901234"[..]
+        };
+        let mut body: Vec<u8> = all
+            .iter()
+            .flat_map(|b| format!("={b:02X}").into_bytes())
+            .collect();
         body.insert(60, b'\n');
         body.insert(60, b'=');
         body.extend_from_slice(b"=\n");
