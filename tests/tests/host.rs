@@ -99,6 +99,9 @@ keytrail_tests::cases! {
         go_is_never_silent
         kubectl_is_never_silent
     }
+    swapped {
+        no_secret_goes_to_anothers_place
+    }
     tls_load {
         destinations_hold_under_load
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// How long the search of a program's file may take.
 const SEARCH_NS: u64 = 5_000_000_000;
 const JUST_ASKED: &str =
-    "its file was met less than 5 s before, and may not have been searched to its end yet";
+    "the program was met less than 5 s before: not all of its code may have been searched yet";
 
 /// Files and programs that are remembered; of others it is said without the reason.
 const MOST: usize = 4_096;
