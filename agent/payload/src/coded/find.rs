@@ -219,7 +219,7 @@ fn paired(word: u64) -> bool {
         return (behind as u8).is_ascii_hexdigit() && ((behind >> 8) as u8).is_ascii_hexdigit();
     }
     // In either case.
-    has(word | ONES * 0x20, b'x') & has(word, b'0') << 8 != 0
+    has(word | (ONES * 0x20), b'x') & has(word, b'0') << 8 != 0
 }
 
 /// Does any of what stands between pairs of digits, and may stand in other runs, stand there?
