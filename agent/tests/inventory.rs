@@ -535,8 +535,14 @@ fn named_after_what_is_in_it() {
             .collect();
         assert_eq!(paths.len(), 2, "{paths:?}");
         let root = host.root().display().to_string();
-        assert!(paths.contains(&&*format!("{root}/tokens/{label}.txt")), "{paths:?}");
-        assert!(paths.contains(&&*format!("{root}/{label}/copy-{label}.env")), "{paths:?}");
+        assert!(
+            paths.contains(&&*format!("{root}/tokens/{label}.txt")),
+            "{paths:?}"
+        );
+        assert!(
+            paths.contains(&&*format!("{root}/{label}/copy-{label}.env")),
+            "{paths:?}"
+        );
     }
     let changes = host.json(&["diff", "--now"]);
     assert_eq!(changes["changes"].as_array().unwrap().len(), 0, "{changes}");

@@ -39,6 +39,7 @@ keytrail_tests::cases! {
         a_script_encrypts_a_servers_key
         a_backup_of_keys_alone
         what_was_downloaded_stays
+        a_person_lets_somebody_in
     }
     ways_out {
         packed_encrypted_and_uploaded
@@ -92,10 +93,14 @@ keytrail_tests::cases! {
         gnutls_is_never_silent
         node_is_never_silent
         node_connections_are_never_swapped
+        java_says_why
         asyncio_finds_its_socket
         a_trace_names_its_own_libraries
         go_is_never_silent
         kubectl_is_never_silent
+    }
+    swapped {
+        no_secret_goes_to_anothers_place
     }
     tls_load {
         destinations_hold_under_load

@@ -4,6 +4,7 @@
 use crate::clients::is_client_of;
 use crate::facts::{AncestorFacts, Facts, ProcessFacts};
 use crate::key_places::is_hidden;
+use crate::session::is_typed;
 use crate::sweep::sweep_of;
 use crate::text::{kept, number};
 use keytrail_model::is_interpreter;
@@ -236,9 +237,7 @@ impl Harvest {
 
     /// Notes what outlasts its writer; in how many kinds of places there is something by now, where one lets somebody in.
     fn persist(&mut self, facts: &Facts, process: &ProcessFacts) -> usize {
-        let at_it =
-            |c: &crate::facts::ContextFacts| c.kind == "login_shell" && c.ancestor == process.key;
-        if facts.kind != "persistence_written" || process.contexts.iter().any(at_it) {
+        if facts.kind != "persistence_written" || is_typed(process) {
             return 0;
         }
         let path = &facts.source.path;

@@ -16,6 +16,7 @@ mod pattern;
 mod recent;
 mod rule;
 mod scope;
+mod session;
 mod site;
 mod stage;
 mod sweep;

@@ -86,6 +86,9 @@ struct Text {
     /// ATT&CK v19 and OWASP NHI (2025) ids.
     #[serde(default)]
     techniques: Vec<String>,
+    /// Rules that say less of the same event: where this one holds they make no finding of their own.
+    #[serde(default)]
+    covers: Vec<String>,
     #[serde(default, rename = "test")]
     tests: Vec<Case>,
 }
@@ -135,6 +138,7 @@ pub struct Rule {
     pub expected: String,
     pub remedy: String,
     pub techniques: Vec<String>,
+    pub covers: Vec<String>,
     pub tests: Vec<Case>,
     condition: Program,
 }
@@ -284,6 +288,7 @@ impl Rule {
             expected: text.expected,
             remedy: text.remedy,
             techniques: text.techniques,
+            covers: text.covers,
             tests: text.tests,
             condition,
         })

@@ -254,10 +254,33 @@ impl Stage {
             return self.site.add(&self.language, file, text);
         }
         let rule = Rule::parse(&self.language, file, text)?;
+        if self.is_covered_by(&rule.name, &rule.covers) {
+            // None of them would ever be reported.
+            return Err(RuleError {
+                file: file.into(),
+                reason: format!("{:?} covers what covers it", rule.name),
+            });
+        }
         self.rules.retain(|known| known.name != rule.name);
         self.rules.push(rule);
         self.rules.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(())
+    }
+
+    /// Whether rules cover one of this name, themselves or by those that they cover.
+    fn is_covered_by(&self, name: &str, rules: &[String]) -> bool {
+        let mut seen: BTreeSet<&str> = BTreeSet::new();
+        let mut next: Vec<&str> = rules.iter().map(String::as_str).collect();
+        while let Some(covered) = next.pop() {
+            if covered == name {
+                return true;
+            }
+            if seen.insert(covered) {
+                let known = self.rules.iter().filter(|rule| rule.name == covered);
+                next.extend(known.flat_map(|rule| rule.covers.iter().map(String::as_str)));
+            }
+        }
+        false
     }
 
     #[must_use]
@@ -420,8 +443,17 @@ impl Stage {
         let context = self.language.context(&scope);
         let mut findings = Vec::new();
         let mut leaks = Vec::new();
-        for rule in self.rules.iter().filter(|rule| rule.asks(&facts.kind)) {
-            if !rule.holds(&context) || self.site.hides(&rule.name, &context) {
+        let asked = self.rules.iter().filter(|rule| rule.asks(&facts.kind));
+        let holding: Vec<&Rule> = asked
+            .filter(|rule| rule.holds(&context) && !self.site.hides(&rule.name, &context))
+            .collect();
+        for rule in &holding {
+            // What says more of the same event speaks for it; who else has the credential by it is noted all the same.
+            if holding
+                .iter()
+                .any(|other| other.covers.contains(&rule.name))
+            {
+                leaks.push(rule.name.clone());
                 continue;
             }
             let subject = kept(&rule.subject_of(facts)).into_owned();

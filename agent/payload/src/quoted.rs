@@ -15,8 +15,9 @@ use zeroize::Zeroizing;
 /// is full: base64 ends shorter ones with its `=`, and so do settings without a value.
 const LONGEST: usize = 80;
 const FULL: usize = 60;
-/// Most text that is put together; of more the last half stays.
+/// Most text that is put together, and most places at which something in it was; of more the last half stays.
 const MOST: usize = 8 * 1024;
+const MOST_SEAMS: usize = 1024;
 /// Behind a write it is looked at when this share of it is new: else at the end of its last line.
 const OFTEN: usize = 16;
 
@@ -186,11 +187,13 @@ impl Quoted {
 
     /// Keeps the last half of too much text.
     fn bound(&mut self, sink: &mut Sink<'_>) {
-        if self.text.len() < MOST {
+        if self.text.len() < MOST && self.seams.len() < MOST_SEAMS {
             return;
         }
         self.look(sink);
-        let old = self.text.len() - MOST / 2;
+        let by_seams = self.seams.len().checked_sub(MOST_SEAMS / 2);
+        let by_text = self.text.len().saturating_sub(MOST / 2);
+        let old = by_text.max(by_seams.map_or(0, |first| self.seams[first]));
         self.text = encode::copy(&self.text[old..]);
         self.seams.retain(|at| *at > old);
         self.seams.iter_mut().for_each(|at| *at -= old);
@@ -227,7 +230,7 @@ impl Quoted {
 
     /// Bytes kept.
     pub fn kept(&self) -> usize {
-        self.text.len() + self.line.len()
+        self.text.len() + self.line.len() + size_of_val(self.seams.as_slice())
     }
 }
 

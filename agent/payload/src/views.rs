@@ -136,7 +136,7 @@ fn pairs(text: &[u8], out: &mut Vec<View>) {
                 .take(BETWEEN)
                 .take_while(|b| is_between(**b))
                 .count();
-            let more = usize::from(rest[signs..].starts_with(b"0x")) * 2;
+            let more = usize::from(matches!(rest[signs..], [b'0', b'x' | b'X', ..])) * 2;
             if signs + more == 0 || signs + more > BETWEEN || pair(at + signs + more).is_none() {
                 break;
             }

@@ -16,7 +16,7 @@ use keytrail_proto::v1;
 use keytrail_sensor::{ForeignNews, RawRecord, Sensor};
 use keytrail_store::Ledger;
 use rustix::event::{PollFd, PollFlags};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,8 +71,8 @@ pub(super) struct Runner {
     pub commands: mpsc::Receiver<Command>,
     pub node: v1::NodeStatus,
     pub lost: BTreeMap<String, u64>,
-    /// Libraries already reported as not covered.
-    pub uncovered: HashSet<String>,
+    /// Libraries already reported as not covered, with who had them mapped then.
+    pub uncovered: HashMap<String, Vec<u32>>,
     /// When files that could not be found again may be reported next.
     pub unlocated_due: u64,
     /// The same for reads in /proc of processes that had ended, and how many of them are still to be reported.
@@ -128,7 +128,7 @@ impl Runner {
             commands,
             node: node.clone(),
             lost: BTreeMap::new(),
-            uncovered: HashSet::new(),
+            uncovered: HashMap::new(),
             unlocated_due: 0,
             reads_gone_due: 0,
             reads_gone: 0,
@@ -546,14 +546,21 @@ impl Runner {
             pipeline,
             ..
         } = self;
-        let new: Vec<_> = sensor
-            .status()
-            .libraries
-            .iter()
-            .filter(|l| !l.covered && pipeline.concerns(l) && uncovered.insert(l.path.clone()))
+        let libraries = sensor.status().libraries.iter();
+        let all: Vec<_> = libraries
+            .filter(|l| !l.covered && pipeline.concerns(l))
             .collect();
-        for library in &new {
-            pipeline.step(&coverage::unhooked(library));
+        let mut new = Vec::new();
+        for library in all {
+            let told = uncovered.insert(library.path.clone(), library.users.clone());
+            // Every program that maps it is told to the core: what each sends by it has the reason.
+            let more = |told: &Vec<u32>| library.users.iter().any(|user| !told.contains(user));
+            if told.as_ref().is_none_or(more) {
+                pipeline.step(&coverage::unhooked(library));
+            }
+            if told.is_none() {
+                new.push(library);
+            }
         }
         for gap in coverage::uncovered(&new, now) {
             pipeline.gap(gap);
@@ -661,7 +668,7 @@ impl Runner {
             counters: Some(counters),
             ..coverage::status(self.sensor.status(), |library| {
                 library.covered
-                    || self.uncovered.contains(&library.path)
+                    || self.uncovered.contains_key(&library.path)
                     || self.pipeline.concerns(library)
             })
         }

@@ -38,6 +38,15 @@ pub(super) fn acquitted(agent: &Agent, root: u32) {
     assert!(said.is_empty(), "{said:?}\n{}", list(&agent.tree(root)));
 }
 
+/// A directory outside of the scratch place, gone with the test.
+struct Remove<'a>(&'a Path);
+
+impl Drop for Remove<'_> {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(self.0);
+    }
+}
+
 /// Keys as they lie in a developer's home.
 struct Home {
     dir: PathBuf,
@@ -248,12 +257,6 @@ pub fn a_path_file_stays() {
     let agent = Agent::start(&scratch);
     // A place that counts as a home; gone with the test.
     let home = Home::new(PathBuf::from(format!("/home/kt{}", std::process::id())));
-    struct Remove<'a>(&'a Path);
-    impl Drop for Remove<'_> {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(self.0);
-        }
-    }
     let _remove = Remove(&home.dir);
     let site = scratch.join("lib/site-packages");
     script(
@@ -760,12 +763,6 @@ pub fn what_was_downloaded_stays() {
     let agent = Agent::start(&scratch);
     // A place that counts as a home; gone with the test.
     let home = PathBuf::from(format!("/home/kt{}", std::process::id()));
-    struct Remove<'a>(&'a Path);
-    impl Drop for Remove<'_> {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(self.0);
-        }
-    }
     let _remove = Remove(&home);
     for place in [".ssh", ".config/systemd/user"] {
         fs::create_dir_all(home.join(place)).unwrap();
@@ -809,4 +806,50 @@ pub fn what_was_downloaded_stays() {
         "{key}printf '[Service]\\nExecStart=/bin/true\\n' > ~/.config/systemd/user/sysmon.service\nsleep 1\n"
     ));
     found(&agent, attack.pid, "persistence");
+}
+
+/// A person at a login shell who lets a colleague in and changes a start-up file, there and by a line of code, gives nothing. What
+/// a pipe gives to a shell of the same session does.
+pub fn a_person_lets_somebody_in() {
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let agent = Agent::start(&scratch);
+    // A place that counts as a home.
+    let home = PathBuf::from(format!("/home/kt{}", std::process::id()));
+    let _remove = Remove(&home);
+    fs::create_dir_all(home.join(".ssh")).unwrap();
+    for place in [&home, &home.join(".ssh")] {
+        fs::set_permissions(place, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let at = home.display();
+    // Of a user whose own start-up files do nothing.
+    let session = |lines: &str| {
+        let login = act("su").args(["-s", "/bin/bash", "-", "nobody"]);
+        login.stdin(lines).run().ok()
+    };
+    let key =
+        format!("echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ x' >> {at}/.ssh/authorized_keys");
+    let start = format!("echo 'alias ll=ls' >> {at}/.profile");
+    let written = |pid: u32, name: &str| {
+        agent.expect(name, pid, |e| {
+            e.is("persistence_written") && e.in_tree(pid) && e.path().ends_with(name)
+        })
+    };
+    let typed = session(&format!("{key}\n{start}\nsleep 1\n"));
+    written(typed.pid, "/authorized_keys");
+    written(typed.pid, "/.profile");
+    acquitted(&agent, typed.pid);
+    let line = session(&format!("bash -c \"{key}; {start}; sleep 1; :\"\nexit\n"));
+    written(line.pid, "/authorized_keys");
+    let by = written(line.pid, "/.profile");
+    let process = by.process.as_ref().unwrap();
+    assert_eq!(process.argv[1], "-c", "{}", by.brief());
+    acquitted(&agent, line.pid);
+    let install = home.join("install.sh");
+    fs::write(&install, format!("{key}\n{start}\nsleep 1\n")).unwrap();
+    let piped = session(&format!(
+        "curl -s file://{} | bash\nexit\n",
+        install.display()
+    ));
+    found(&agent, piped.pid, "persistence");
 }

@@ -41,6 +41,7 @@ pub mod sinks_lake;
 pub mod sinks_metrics;
 pub mod sinks_rate;
 pub mod sinks_syslog;
+pub mod swapped;
 pub mod systemd;
 pub mod taken;
 pub mod tls_load;

@@ -4,7 +4,7 @@ use super::{goes_to, sends_tls::LOOPBACK, sent};
 use crate::{
     agent::Agent,
     command::{Act, act, sh},
-    events::{Ask as _, Event, list},
+    events::{Ask as _, Event, list, of_kind},
     machine::{Scratch, find, turn},
     plant,
     server::{Sink, TlsServer},
@@ -134,6 +134,69 @@ pub fn kubectl_is_never_silent() {
             .arg(server.url(""))
             .env("HOME", scratch.path())
     });
+}
+
+/// A client of Java's own TLS, as one file. `NAME`: of its class.
+const JAVA: &str = "import java.net.*; import java.net.http.*; import javax.net.ssl.*; import java.security.cert.*;
+public class NAME {
+    public static void main(String[] a) throws Exception {
+        TrustManager all = new X509TrustManager() {
+            public void checkClientTrusted(X509Certificate[] c, String s) {}
+            public void checkServerTrusted(X509Certificate[] c, String s) {}
+            public X509Certificate[] getAcceptedIssuers() { return new X509Certificate[0]; }
+        };
+        SSLContext tls = SSLContext.getInstance(\"TLS\");
+        tls.init(null, new TrustManager[]{all}, null);
+        HttpRequest request = HttpRequest.newBuilder(URI.create(a[0])).version(HttpClient.Version.HTTP_1_1)
+            .header(\"Authorization\", \"Bearer \" + System.getenv(\"GITHUB_TOKEN\")).build();
+        HttpClient.newBuilder().sslContext(tls).build().send(request, HttpResponse.BodyHandlers.ofString());
+    }
+}";
+
+/// Java encrypts by itself: each program that does says so with each of its sends, the second one as well, and a gap does.
+pub fn java_says_why() {
+    if find("java").is_none() {
+        eprintln!("left out: no java on this machine");
+        return;
+    }
+    const WHY: &str = "JSSE";
+    let _turn = turn();
+    let scratch = Scratch::new();
+    let server = TlsServer::start(&scratch.join("server"));
+    let agent = Agent::start(&scratch);
+    for name in ["One", "Two"] {
+        let file = scratch.join(&format!("{name}.java"));
+        std::fs::write(&file, JAVA.replace("NAME", name)).unwrap();
+        let token = plant::github();
+        let done = act("java")
+            .arg("-Djdk.internal.httpclient.disableHostnameVerification=true")
+            .arg(&file)
+            .arg(server.url(&format!("/{name}")))
+            .env("GITHUB_TOKEN", &token.value)
+            .env("HOME", scratch.path())
+            .run()
+            .ok();
+        server.got(&token.value);
+        never_silent(&agent, done.pid, &server, &token.value);
+        for event in &sent(&agent, done.pid) {
+            assert_eq!(event.grade(), "lineage", "{}", event.brief());
+            goes_to(event, LOOPBACK, server.port);
+            assert!(
+                event.coverage.iter().any(|said| said.contains(WHY)),
+                "{}",
+                event.brief()
+            );
+        }
+    }
+    let gaps = of_kind(&agent.events(), "coverage_gap");
+    let says = |what: &str| {
+        gaps.iter().any(|e| {
+            let detail = &e.gap.as_ref().unwrap().detail;
+            e.reason() == "library_not_covered" && detail.contains(what) && detail.contains(WHY)
+        })
+    };
+    assert!(says("libjvm.so"), "{}", list(&gaps));
+    assert!(says("sends TLS"), "{}", list(&gaps));
 }
 
 /// Python's asyncio, which keeps the ciphertext in memory and sends it after the call.

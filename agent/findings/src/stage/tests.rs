@@ -53,6 +53,78 @@ fn the_rules_pass_their_own_tests() {
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
+/// Names of what is covered are those of rules.
+#[test]
+fn what_is_covered_exists() {
+    let (stage, _) = Stage::builtin();
+    let names: BTreeSet<&str> = stage.rules().iter().map(|r| r.name.as_str()).collect();
+    let covered: Vec<&String> = stage.rules().iter().flat_map(|r| &r.covers).collect();
+    assert!(!covered.is_empty());
+    for name in covered {
+        assert!(names.contains(name.as_str()), "{name}");
+    }
+}
+
+#[test]
+fn one_event_makes_the_finding_that_says_most() {
+    let read = |second: i64, kinds: &[&str]| {
+        let context = |kind: &&str| crate::facts::ContextFacts {
+            kind: (*kind).to_owned(),
+            name: "x".into(),
+            ..Default::default()
+        };
+        let mut event = sent(second, "/usr/bin/node", "");
+        event.kind = "credential_read".into();
+        event.channel = "file".into();
+        event.destination = None;
+        event.source = SourceFacts {
+            kind: "file".into(),
+            path: "/home/ada/.netrc".into(),
+            ..Default::default()
+        };
+        let process = event.process.as_mut().unwrap();
+        process.script = "/w/setup.js".into();
+        process.contexts = kinds.iter().map(context).collect();
+        event
+    };
+    fn rules(found: &[Finding]) -> Vec<&str> {
+        found.iter().map(|f| f.rule.as_str()).collect()
+    }
+    let (mut stage, _) = Stage::builtin();
+    let first = stage.step(&read(1, &["agent_tool", "package_install"]));
+    assert_eq!(rules(&first), ["agent-in-install"]);
+    assert!(stage.leaks.get("kt1:aa").is_some());
+    // What was covered was not reported, and is when it comes alone.
+    let next = stage.step(&read(2, &["package_install"]));
+    assert_eq!(rules(&next), ["package-install"]);
+    // Where a site does not want the one, it gets the others.
+    let (mut stage, _) = Stage::builtin();
+    let hidden =
+        "[[exclusion]]\nname = \"mine\"\nrules = [\"agent-in-install\"]\nwhen = \"true\"\n";
+    stage.add("mine.toml", hidden).unwrap();
+    let first = stage.step(&read(1, &["agent_tool", "package_install"]));
+    assert_eq!(rules(&first), ["agent-tool", "package-install"]);
+}
+
+#[test]
+fn rules_that_cover_each_other_are_refused() {
+    let rule = |name: &str, covers: &str| {
+        format!(
+            "name = \"{name}\"\nseverity = \"low\"\ntitle = \"t\"\non = [\"credential_read\"]\nwhen = \"true\"\nseen = \"s\"\nremedy = \"r\"\ncovers = [\"{covers}\"]\n"
+        )
+    };
+    let mut stage = Stage::default();
+    stage.add("a.toml", &rule("a", "b")).unwrap();
+    stage.add("b.toml", &rule("b", "c")).unwrap();
+    let refused = stage.add("c.toml", &rule("c", "a")).unwrap_err();
+    assert_eq!(refused.reason, "\"c\" covers what covers it");
+    assert!(stage.add("d.toml", &rule("d", "d")).is_err());
+    // Another one of the same name does no harm.
+    stage.add("a.toml", &rule("a", "d")).unwrap();
+    stage.add("c.toml", &rule("c", "a")).unwrap();
+    assert_eq!(stage.rules().len(), 3);
+}
+
 fn sent(second: i64, program: &str, host: &str) -> Facts {
     Facts {
         time_ns: second * 1_000_000_000,

@@ -218,7 +218,8 @@ fn paired(word: u64) -> bool {
         let behind = word >> ((two.trailing_zeros() + 1) % 64);
         return (behind as u8).is_ascii_hexdigit() && ((behind >> 8) as u8).is_ascii_hexdigit();
     }
-    has(word, b'x') & has(word, b'0') << 8 != 0
+    // In either case.
+    has(word | (ONES * 0x20), b'x') & has(word, b'0') << 8 != 0
 }
 
 /// Does any of what stands between pairs of digits, and may stand in other runs, stand there?
@@ -481,7 +482,8 @@ fn hex_pairs(bytes: &[u8], at: usize) -> Option<(usize, Kind)> {
     let mut start = (at..at + WORD).find(|&i| is_pair(i))?;
     let step = (3..=PAIR).find(|&n| is_pair(start + n))?;
     let between = &bytes[start + 2..start + step];
-    let signs = between.strip_suffix(b"0x").unwrap_or(between);
+    let sign = between.strip_suffix(b"0x");
+    let signs = sign.or(between.strip_suffix(b"0X")).unwrap_or(between);
     if signs.is_empty() || !signs.iter().all(|&c| is_between(c)) {
         return None;
     }

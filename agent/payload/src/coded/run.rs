@@ -189,7 +189,7 @@ impl Run {
                     self.emit(byte, out, sink);
                 }
                 // 0x61
-                (1, false) if c == b'x' && self.part[0] == b'0' => self.part_len = 0,
+                (1, false) if matches!(c, b'x' | b'X') && self.part[0] == b'0' => self.part_len = 0,
                 (0 | 2, false) if is_between(c) && self.breaks < MAX_BETWEEN => {
                     self.part_len = 0;
                     self.breaks += 1;

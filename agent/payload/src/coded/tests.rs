@@ -165,6 +165,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("hex", pairs(&text, "-", true)),
         ("hex", [b"{0x", &pairs(TOKEN, ", 0x", false)[..]].concat()),
         ("hex", [b"0x", &pairs(&text, ",0x", true)[..]].concat()),
+        ("hex", [b"0X", &pairs(TOKEN, ", 0X", true)[..]].concat()),
+        ("hex", [b"0X", &pairs(&text, " 0X", false)[..]].concat()),
         ("base64+hex", base64(&pairs(&text, ":", false))),
         ("utf32", wider(TOKEN, false)),
         ("utf32", wider(&text, true)),

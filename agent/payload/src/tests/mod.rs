@@ -1,5 +1,6 @@
 //! Tests of the stage as a whole; each file's own tests are beside it.
 
+mod digit_lines;
 mod forms;
 mod limits;
 mod matching;

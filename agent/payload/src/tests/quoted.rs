@@ -121,4 +121,25 @@ fn what_is_kept_and_looked_at_is_bounded() {
         assert_eq!(told.undecoded.cut, 0, "line {i}");
         assert!(streams.kept_bytes() < 16 * 1024, "{}", streams.kept_bytes());
     }
+    // Where every letter is an escape, their places are more than the text; a secret among them is found all the same.
+    let mut streams = Streams::new();
+    let mut found = 0;
+    for i in 0..400 {
+        let all = if i == 300 {
+            TOKEN
+        } else {
+            &b"ab=cdefghijklmnopqrstuvwxyz012345678901234"[..]
+        };
+        let mut body: Vec<u8> = all
+            .iter()
+            .flat_map(|b| format!("={b:02X}").into_bytes())
+            .collect();
+        body.insert(60, b'\n');
+        body.insert(60, b'=');
+        body.extend_from_slice(b"=\n");
+        let told = streams.on_payload(&m, key, Chunk::whole(5000 + i, &body));
+        found += told.hits.len();
+        assert!(streams.kept_bytes() < 24 * 1024, "{}", streams.kept_bytes());
+    }
+    assert_eq!(found, 1);
 }

@@ -54,6 +54,9 @@ impl Core {
                 effects.extend(watch_procfs(pid, exec.ns_tgid));
                 if self.holds(pid) {
                     effects.push(SensorChange::ScanProgram { tgid: pid.tgid }.into());
+                    if let Some(proc) = self.table.get(pid) {
+                        self.unhooked.asked(proc, exec.at.boot_ns);
+                    }
                 }
             }
             Observation::Snapshot(snapshot) => {

@@ -164,7 +164,7 @@ impl Core {
                  hooked"
                     .to_owned()
             } else if unhooked {
-                let why = self.why_unhooked(key.0);
+                let why = self.why_unhooked(key.0, begun_ns);
                 format!(
                     "the payload is TLS by a library that is not hooked{why}: its content was not seen"
                 )
@@ -301,14 +301,16 @@ impl Core {
     }
 
     /// Why a process's library is not hooked, in parentheses; nothing where its file was not searched, or tells nothing.
-    fn why_unhooked(&self, pid: Pid) -> String {
-        let why = self.table.get(pid).and_then(|proc| self.unhooked.why(proc));
+    fn why_unhooked(&self, pid: Pid, since_ns: u64) -> String {
+        let proc = self.table.get(pid);
+        let why = proc.and_then(|proc| self.unhooked.why(proc, since_ns));
         why.map_or_else(String::new, |why| format!(" ({why})"))
     }
 
     fn report_uncovered(&mut self, key: Key, boot_ns: u64) {
         let pid = key.0;
-        let why = self.why_unhooked(pid);
+        let begun = self.flows.get(key).and_then(|flow| flow.since(0));
+        let why = self.why_unhooked(pid, begun.map_or(boot_ns, |mark| mark.at.boot_ns));
         let to = self.flows.get(key).map_or_else(String::new, |flow| {
             let (ip, port) = (&flow.ends.peer_ip, flow.ends.peer_port);
             match ip.contains(':') {

@@ -5,6 +5,11 @@ use crate::process::{Proc, ProcessTable};
 use keytrail_model::UnhookedSeen;
 use std::collections::BTreeMap;
 
+/// How long the search of a program's file may take.
+const SEARCH_NS: u64 = 5_000_000_000;
+const JUST_ASKED: &str =
+    "the program was met less than 5 s before: not all of its code may have been searched yet";
+
 /// Files and programs that are remembered; of others it is said without the reason.
 const MOST: usize = 4_096;
 
@@ -14,6 +19,8 @@ pub(super) struct Unhooked {
     files: BTreeMap<String, String>,
     /// By who had it mapped: a library's users do not have its name.
     users: BTreeMap<Program, String>,
+    /// When a program's file, by path and inode, was to be searched first: nanoseconds since boot.
+    asked: BTreeMap<(String, u64), u64>,
 }
 
 impl Unhooked {
@@ -28,12 +35,23 @@ impl Unhooked {
         }
     }
 
-    /// Why nothing is seen of what this process encrypts.
-    pub(super) fn why(&self, proc: &Proc) -> Option<&str> {
-        self.files
-            .get(&proc.exe.path)
-            .or_else(|| self.users.get(&program(proc)))
-            .map(String::as_str)
+    /// A holder begins a program: its file is searched, unless it was before.
+    pub(super) fn asked(&mut self, proc: &Proc, boot_ns: u64) {
+        let key = (proc.exe.path.clone(), proc.exe.inode);
+        if self.asked.len() >= MOST && !self.asked.contains_key(&key) {
+            self.asked.pop_first();
+        }
+        self.asked.entry(key).or_insert(boot_ns);
+    }
+
+    /// Why nothing was seen of what this process encrypted from then on, nanoseconds since boot.
+    pub(super) fn why(&self, proc: &Proc, since_ns: u64) -> Option<&str> {
+        let known = self.files.get(&proc.exe.path);
+        let known = known.or_else(|| self.users.get(&program(proc)));
+        known.map(String::as_str).or_else(|| {
+            let asked = *self.asked.get(&(proc.exe.path.clone(), proc.exe.inode))?;
+            (since_ns.saturating_sub(asked) < SEARCH_NS).then_some(JUST_ASKED)
+        })
     }
 }
 

@@ -175,8 +175,12 @@ fn the_reason_is_that_of_the_file_or_of_what_the_program_has_mapped() {
             "{gaps:?}"
         );
     }
-    // A file that it has nothing of.
-    assert_eq!(story("/bin/other", vec![11]).0, [NOT_HOOKED]);
+    // A file that it has nothing of: its own may not have been searched when it sent.
+    let early = "the payload is TLS by a library that is not hooked (the program was met less than 5 s before: not all of its \
+                 code may have been searched yet): its content was not seen";
+    let (sent, gaps) = story("/bin/other", vec![11]);
+    assert_eq!(sent, [early]);
+    assert!(gaps[0].contains("may have been searched"), "{gaps:?}");
 }
 
 /// A program that ran before its library was hooked: what it refers to by HPACK went unseen.
