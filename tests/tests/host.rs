@@ -263,6 +263,7 @@ keytrail_tests::cases! {
     }
     leaks {
         nothing_planted_is_kept
+        named_after_what_is_in_it
         load_leaves_nothing
         rings_are_searched
         recording_replays_byte_by_byte

@@ -4,7 +4,7 @@ use super::{PIECE, Pieces, Scanner};
 use std::{
     collections::BTreeSet,
     fs,
-    io::Read as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -33,16 +33,23 @@ impl Scanner {
         }
         let name = path.display().to_string();
         self.find(name.as_bytes(), &mut report.found, "a file name");
-        let kind = fs::symlink_metadata(path)
-            .unwrap_or_else(|e| panic!("{name}: {e}"))
-            .file_type();
+        let kind = match fs::symlink_metadata(path) {
+            Ok(facts) => facts.file_type(),
+            // A journal of a database is there for as long as a change to it takes.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => panic!("{name}: {error}"),
+        };
         if kind.is_dir() {
             for entry in fs::read_dir(path).unwrap() {
                 self.walk(&entry.unwrap().path(), leave, report);
             }
         } else if kind.is_file() {
             report.files += 1;
-            let mut file = fs::File::open(path).unwrap();
+            let mut file = match fs::File::open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+                Err(error) => panic!("{name}: {error}"),
+            };
             let mut pieces = Pieces::new(self);
             let mut buffer = vec![0; PIECE];
             loop {
