@@ -2,7 +2,9 @@
 
 use crate::config::KubernetesConfig;
 use crate::engine::CommandSender;
-use keytrail_cluster::{Cluster, PodUpdate, SourceStatus, Sources, Watch};
+use keytrail_cluster::{
+    CGROUPS, Cluster, PodUpdate, RuntimeAt, SourceStatus, Sources, Watch, is_node,
+};
 use keytrail_host::clock::boot_ns;
 use keytrail_model::{Bound, GapReason, GapSeen};
 use keytrail_proto::v1::NameSource;
@@ -16,13 +18,20 @@ pub fn start(config: &KubernetesConfig, commands: CommandSender) -> Option<Watch
     }
     let variable = |name: &str| std::env::var(name).ok();
     let server = Cluster::find(variable, &config.account_dir);
-    if server.is_none() && !has_kubelet(&config.pods_socket) {
+    let cgroups = Path::new(CGROUPS);
+    if server.is_none()
+        && config.runtime_socket.is_none()
+        && !has_kubelet(&config.pods_socket)
+        && !is_node(cgroups)
+    {
         return None;
     }
+    let runtime = config.runtime_socket.clone();
     let sources = Sources {
         kubelet: Some(config.pods_socket.clone()),
         server,
-        runtime: Some(config.runtime_socket.clone()),
+        runtime: Some(runtime.map_or(RuntimeAt::Usual, RuntimeAt::Socket)),
+        cgroups: cgroups.to_owned(),
     };
     let lost = commands.clone();
     let watch = Watch::start(sources, move |update| match update {

@@ -4,14 +4,15 @@
 
 use crate::details::without_details;
 use crate::known::{Known, MAX_PODS};
+use crate::node::runtime_sockets;
 use crate::pod::{self, MAX_CONTAINERS};
 use crate::socket::{self, Server, SocketError};
 use crate::standing::{Source, Standing};
 use crate::wire::cri::{
     Container, ContainerStatus, ContainerStatusRequest, ContainerStatusResponse,
-    ListContainersRequest, ListContainersResponse, ListPodSandboxRequest, ListPodSandboxResponse,
-    PodSandboxFilter, ReadyState,
+    ListContainersRequest, ListPodSandboxRequest, PodSandbox, PodSandboxFilter, ReadyState,
 };
+use crate::wire::items::Items;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -24,8 +25,6 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_prost::ProstCodec;
 
-/// Where containerd has it.
-pub const RUNTIME_SOCKET: &str = "/run/containerd/containerd.sock";
 const LIST_PODS: &str = "/runtime.v1.RuntimeService/ListPodSandbox";
 const LIST_CONTAINERS: &str = "/runtime.v1.RuntimeService/ListContainers";
 const STATUS: &str = "/runtime.v1.RuntimeService/ContainerStatus";
@@ -47,7 +46,7 @@ const LAST_REST: Duration = Duration::from_secs(60);
 
 static SERVER: Server = Server {
     name: "the container runtime",
-    absent: "`runtime_socket` says where a runtime has it",
+    absent: "`runtime_socket` says where the runtime has it",
 };
 
 /// Why it does not serve.
@@ -55,6 +54,10 @@ static SERVER: Server = Server {
 enum Refused {
     #[error(transparent)]
     Socket(#[from] SocketError),
+    #[error(
+        "no container runtime has its socket where one is usual: `runtime_socket` says where it is"
+    )]
+    Nowhere,
     #[error("the container runtime does not speak CRI v1")]
     NotCri,
     #[error("the container runtime answers with more than it may (16 MiB)")]
@@ -71,22 +74,32 @@ impl Refused {
             code => Refused::Failed(code),
         }
     }
+
+    /// There is no socket of a runtime at all.
+    fn is_absent(&self) -> bool {
+        matches!(
+            self,
+            Refused::Nowhere | Refused::Socket(SocketError::Absent(..))
+        )
+    }
 }
 
 /// A runtime that is asked again and again.
 #[derive(Debug)]
 pub(crate) struct Runtime {
-    socket: PathBuf,
+    /// Where it may be: the first that serves is asked.
+    sockets: Vec<PathBuf>,
     /// Of containers that are there, what images they have.
     images: BTreeMap<String, ContainerStatus>,
-    /// Pods that found no room, as last reported.
+    /// Pods and containers that found no room, or could not be read, as last reported.
     unkept: u64,
 }
 
 impl Runtime {
-    pub fn new(socket: &Path) -> Runtime {
+    /// At `socket`, or wherever a runtime has it usually.
+    pub fn new(socket: Option<&Path>) -> Runtime {
         Runtime {
-            socket: socket.to_owned(),
+            sockets: socket.map_or_else(runtime_sockets, |socket| vec![socket.to_owned()]),
             images: BTreeMap::new(),
             unkept: 0,
         }
@@ -96,31 +109,57 @@ impl Runtime {
     pub async fn run(&mut self, known: &mut Known, standing: &Standing) -> Infallible {
         let mut rest = FIRST_REST;
         loop {
-            let refused = self.follow(known, standing, &mut rest).await;
-            let absent = matches!(refused, Refused::Socket(SocketError::Absent(..)));
+            let refused = self.ask(known, standing, &mut rest).await;
+            let absent = refused.is_absent();
             standing.refused(Source::Runtime, &refused.to_string(), absent);
             sleep(rest).await;
             rest = (rest * 2).min(LAST_REST);
         }
     }
 
-    /// One connection, round after round; says why there is no more.
-    async fn follow(
+    /// One after the other, until one serves, and that as long as it does; says why nobody does any more.
+    async fn ask(
         &mut self,
         known: &mut Known,
         standing: &Standing,
         rest: &mut Duration,
     ) -> Refused {
-        let channel = match timeout(ANSWER, socket::connect(&SERVER, &self.socket)).await {
+        let mut why = None;
+        for socket in self.sockets.clone() {
+            let mut served = false;
+            let refused = self
+                .follow(&socket, known, standing, rest, &mut served)
+                .await;
+            if served {
+                return refused;
+            }
+            // Of those that are there the first says why.
+            if self.sockets.len() == 1 || !refused.is_absent() {
+                why.get_or_insert(refused);
+            }
+        }
+        why.unwrap_or(Refused::Nowhere)
+    }
+
+    /// One connection, round after round; says why there is no more.
+    async fn follow(
+        &mut self,
+        socket: &Path,
+        known: &mut Known,
+        standing: &Standing,
+        rest: &mut Duration,
+        served: &mut bool,
+    ) -> Refused {
+        let channel = match timeout(ANSWER, socket::connect(&SERVER, socket)).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(why)) => return why.into(),
             Err(_) => return SocketError::Silent(&SERVER).into(),
         };
         loop {
-            if let Err(refused) = self.round(&channel, known, standing).await {
+            if let Err(refused) = self.round(&channel, socket, known, standing).await {
                 return refused;
             }
-            *rest = FIRST_REST;
+            (*served, *rest) = (true, FIRST_REST);
             sleep(EVERY).await;
         }
     }
@@ -128,6 +167,7 @@ impl Runtime {
     async fn round(
         &mut self,
         channel: &Channel,
+        socket: &Path,
         known: &mut Known,
         standing: &Standing,
     ) -> Result<(), Refused> {
@@ -136,13 +176,13 @@ impl Runtime {
                 state: Some(ReadyState {}),
             }),
         };
-        let pods: ListPodSandboxResponse = call(channel, LIST_PODS, ready, MAX_ANSWER).await?;
+        let pods: Items = call(channel, LIST_PODS, ready, MAX_ANSWER).await?;
         let all = ListContainersRequest {};
-        let containers: ListContainersResponse =
-            call(channel, LIST_CONTAINERS, all, MAX_ANSWER).await?;
-        standing.serves(Source::Runtime);
+        let containers: Items = call(channel, LIST_CONTAINERS, all, MAX_ANSWER).await?;
+        standing.serves_at(Source::Runtime, socket.display().to_string());
+        let (mut there, mut unkept) = (BTreeSet::new(), 0_u64);
         let mut containers_of = BTreeMap::<String, Vec<Container>>::new();
-        for container in containers.containers {
+        for container in containers.read::<Container>(&mut unkept) {
             let of = containers_of
                 .entry(container.pod_sandbox_id.clone())
                 .or_default();
@@ -150,11 +190,16 @@ impl Runtime {
                 of.push(container);
             }
         }
-        let ready: BTreeSet<&str> = pods.items.iter().map(|pod| pod.id.as_str()).collect();
-        containers_of.retain(|id, _| ready.contains(id.as_str()));
+        // Read twice, for a pod's labels are not kept until it is named.
+        let ready: BTreeSet<String> = pods
+            .clone()
+            .read(&mut 0)
+            .map(|pod: PodSandbox| pod.id)
+            .collect();
+        containers_of.retain(|id, _| ready.contains(id));
         self.learn(channel, &containers_of).await?;
-        let (mut there, mut unkept) = (BTreeSet::new(), 0_u64);
-        for sandbox in pods.items {
+        let mut unread = 0;
+        for sandbox in pods.read::<PodSandbox>(&mut unread) {
             let containers = containers_of.remove(&sandbox.id).unwrap_or_default();
             let with_image = |container| (self.images.get(id_of(&container)).cloned(), container);
             let containers = containers.into_iter().map(with_image).collect();
@@ -168,6 +213,7 @@ impl Runtime {
             there.insert(names.uid.clone());
             known.put(names).await;
         }
+        unkept += unread;
         known.only(&there);
         known.no_room(unkept.saturating_sub(self.unkept));
         self.unkept = unkept;

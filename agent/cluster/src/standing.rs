@@ -1,7 +1,9 @@
 //! Who of those that know names serves, and why nobody better does.
 
 use crate::known::{PodUpdate, Updates};
+use crate::node::has_pods;
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Who knows what the pods of a node are called. Asked in this order.
@@ -53,12 +55,17 @@ struct State {
 #[derive(Clone, Debug)]
 pub(crate) struct Standing {
     updates: Updates,
+    cgroups: PathBuf,
     state: Arc<Mutex<State>>,
 }
 
 impl Standing {
-    /// `sources`: each with its place, in the order in which they are asked.
-    pub fn new(updates: Updates, sources: impl IntoIterator<Item = (Source, String)>) -> Standing {
+    /// `sources`: each with its place, in the order in which they are asked. Pods have their cgroups below `cgroups`.
+    pub fn new(
+        updates: Updates,
+        cgroups: &Path,
+        sources: impl IntoIterator<Item = (Source, String)>,
+    ) -> Standing {
         let sources = sources
             .into_iter()
             .map(|(source, at)| SourceStatus {
@@ -70,6 +77,7 @@ impl Standing {
             .collect();
         Standing {
             updates,
+            cgroups: cgroups.to_owned(),
             state: Arc::new(Mutex::new(State {
                 sources,
                 ..State::default()
@@ -83,6 +91,20 @@ impl Standing {
 
     pub fn sources(&self) -> Vec<SourceStatus> {
         self.lock().sources.clone()
+    }
+
+    /// Names come from `source`, which was found at this place.
+    pub fn serves_at(&self, source: Source, at: String) {
+        let mut state = self.lock();
+        if let Some(status) = state.sources.iter_mut().find(|s| s.source == source)
+            && status.at != at
+        {
+            status.at = at;
+            // Said anew where that is.
+            status.serves = false;
+        }
+        drop(state);
+        self.serves(source);
     }
 
     /// Names come from `source`. Those behind it are not asked.
@@ -102,7 +124,7 @@ impl Standing {
     }
 
     /// `source` does not serve. It is reported when nobody does; not where there is no socket of anybody (`absent`), never
-    /// was one, and nobody else can be asked: such a host has no names to miss.
+    /// was one, nobody else can be asked, and no pod has a cgroup: such a host has no names to miss.
     pub fn refused(&self, source: Source, why: &str, absent: bool) {
         let mut state = self.lock();
         for status in state.sources.iter_mut().filter(|s| s.source == source) {
@@ -124,7 +146,7 @@ impl Standing {
             .sources
             .iter()
             .all(|s| state.absent.contains(&s.source));
-        let unmissed = all_absent && !state.served;
+        let unmissed = all_absent && !state.served && !has_pods(&self.cgroups);
         if nobody && !unmissed && !state.troubled {
             state.troubled = true;
             let reasons: Vec<_> = state.sources.iter().map(|s| s.reason.as_str()).collect();
@@ -155,6 +177,7 @@ mod tests {
         });
         let standing = Standing::new(
             updates,
+            Path::new("/none"),
             [
                 (Source::Kubelet, "/s".to_owned()),
                 (Source::ApiServer, "h:1".to_owned()),
@@ -191,7 +214,11 @@ mod tests {
         let updates = Updates::new(move |what| {
             let _ = sender.send(what);
         });
-        let standing = Standing::new(updates, [(Source::Kubelet, "/s".to_owned())]);
+        let standing = Standing::new(
+            updates,
+            Path::new("/none"),
+            [(Source::Kubelet, "/s".to_owned())],
+        );
         standing.refused(Source::Kubelet, "no socket", true);
         assert!(received.try_recv().is_err());
         standing.serves(Source::Kubelet);
@@ -207,7 +234,7 @@ mod tests {
             let _ = sender.send(what);
         });
         let sources = [Source::Kubelet, Source::Runtime].map(|of| (of, "/s".to_owned()));
-        let standing = Standing::new(updates, sources);
+        let standing = Standing::new(updates, Path::new("/none"), sources);
         standing.refused(Source::Kubelet, "no socket", true);
         standing.refused(Source::Runtime, "no other", true);
         assert!(received.try_recv().is_err());
@@ -216,5 +243,29 @@ mod tests {
             received.try_recv(),
             Ok(PodUpdate::Trouble("no socket; no CRI".to_owned()))
         );
+    }
+
+    /// A runtime has its socket where nobody looks, and a pod has begun meanwhile.
+    #[test]
+    fn a_pod_without_anybody_to_ask_is_trouble() {
+        let (sender, received) = channel();
+        let updates = Updates::new(move |what| {
+            let _ = sender.send(what);
+        });
+        let cgroups = tempfile::tempdir().unwrap();
+        let sources = [Source::Kubelet, Source::Runtime].map(|of| (of, String::new()));
+        let standing = Standing::new(updates, cgroups.path(), sources);
+        standing.refused(Source::Kubelet, "no socket", true);
+        standing.refused(Source::Runtime, "nowhere", true);
+        assert!(received.try_recv().is_err());
+        let pod = "kubepods/pod0f1e2d3c-1111-2222-3333-444455556666/container";
+        std::fs::create_dir_all(cgroups.path().join(pod)).unwrap();
+        standing.refused(Source::Runtime, "nowhere", true);
+        assert_eq!(
+            received.try_recv(),
+            Ok(PodUpdate::Trouble("no socket; nowhere".to_owned()))
+        );
+        standing.refused(Source::Runtime, "nowhere", true);
+        assert!(received.try_recv().is_err());
     }
 }

@@ -10,7 +10,7 @@ use std::convert::Infallible;
 use std::future::pending;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
@@ -21,8 +21,27 @@ pub struct Sources {
     pub kubelet: Option<PathBuf>,
     /// The API server, or why it cannot be asked; `None` outside of a pod ([`Cluster::find`]).
     pub server: Option<Result<Cluster, ClusterError>>,
-    /// The CRI socket of the container runtime, asked where there is no API server to ask.
-    pub runtime: Option<PathBuf>,
+    /// The container runtime, asked where there is no API server to ask.
+    pub runtime: Option<RuntimeAt>,
+    /// Where cgroups are mounted: a pod that has one there and no name is missed, whoever could be asked.
+    pub cgroups: PathBuf,
+}
+
+/// The CRI socket of the container runtime.
+#[derive(Clone, Debug)]
+pub enum RuntimeAt {
+    Socket(PathBuf),
+    /// Wherever runtimes have theirs.
+    Usual,
+}
+
+impl RuntimeAt {
+    fn socket(&self) -> Option<&Path> {
+        match self {
+            RuntimeAt::Socket(socket) => Some(socket),
+            RuntimeAt::Usual => None,
+        }
+    }
 }
 
 /// Said when the thread has ended by a panic.
@@ -66,16 +85,18 @@ impl Watch {
             Some(Ok(_)) => None,
             _ => sources.runtime,
         };
-        let socket = container_runtime.iter().map(|socket| {
-            let at = socket.display().to_string();
-            (Source::Runtime, at)
+        let socket = container_runtime.iter().map(|at| {
+            let at = at.socket().map(|socket| socket.display().to_string());
+            (Source::Runtime, at.unwrap_or_default())
         });
         let all = kubelet.chain(server).chain(socket);
-        let standing = Standing::new(updates.clone(), all);
+        let standing = Standing::new(updates.clone(), &sources.cgroups, all);
         let watcher = Watcher {
             kubelet: sources.kubelet.as_deref().map(Kubelet::new),
             server: sources.server,
-            runtime: container_runtime.as_deref().map(Runtime::new),
+            runtime: container_runtime
+                .as_ref()
+                .map(|at| Runtime::new(at.socket())),
             known: Known::new(updates),
             standing: standing.clone(),
         };

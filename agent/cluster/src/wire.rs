@@ -3,6 +3,7 @@
 //! (`kubelet/pkg/apis/pods/v1alpha1/api.proto`, `api/core/v1/generated.proto`, `apimachinery/.../meta/v1/generated.proto`).
 
 pub(crate) mod cri;
+pub(crate) mod items;
 
 use prost::Message;
 use std::collections::BTreeMap;

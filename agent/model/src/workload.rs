@@ -44,10 +44,14 @@ impl Workload {
     }
 }
 
-/// A 64-digit hex id, bare (cgroupfs driver) or as `RUNTIME-ID.scope` (systemd driver).
+/// A 64-digit hex id, bare (cgroupfs driver) or as `RUNTIME-ID.scope` (systemd driver). CRI-O and podman have their monitor of a
+/// container beside it, as `RUNTIME-conmon-ID`: it is a program of the host.
 fn container_id(part: &str) -> Option<&str> {
     let part = part.strip_suffix(".scope").unwrap_or(part);
     let id = part.rsplit(['-', ':']).next().unwrap_or(part);
+    if part[..part.len() - id.len()].ends_with("-conmon-") {
+        return None;
+    }
     (id.len() == 64 && id.bytes().all(|b| b.is_ascii_hexdigit())).then_some(id)
 }
 
@@ -102,6 +106,38 @@ mod tests {
         assert_eq!((w.pod.as_str(), w.container), (pod, own));
         let w = Workload::from_path(&format!("/docker/{node}/kubepods/pod{pod}/x"));
         assert_eq!((w.pod.as_str(), w.container.as_str()), (pod, ""));
+    }
+
+    /// CRI-O and podman, by either driver; crun makes a cgroup of its own below the scope.
+    #[test]
+    fn crio_and_podman() {
+        let id = "ab".repeat(32);
+        let pod = "kubepods-burstable-pod0f1e2d3c_1111_2222_3333_444455556666.slice";
+        let above = format!("/kubepods.slice/kubepods-burstable.slice/{pod}");
+        for path in [
+            format!("{above}/crio-{id}.scope"),
+            format!("{above}/crio-{id}.scope/container"),
+            format!("/kubepods/burstable/pod0f1e2d3c-1111-2222-3333-444455556666/crio-{id}"),
+        ] {
+            let w = Workload::from_path(&path);
+            assert_eq!(w.container, id, "{path}");
+            assert_eq!(w.pod, "0f1e2d3c-1111-2222-3333-444455556666", "{path}");
+        }
+        for path in [
+            format!("/machine.slice/libpod-{id}.scope/container"),
+            format!(
+                "/user.slice/user-1000.slice/user@1000.service/user.slice/libpod-{id}.scope/container"
+            ),
+            format!("/libpod_parent/libpod-{id}"),
+        ] {
+            let w = Workload::from_path(&path);
+            assert_eq!((w.container, w.pod.as_str()), (id.clone(), ""), "{path}");
+        }
+        let monitor = format!("crio-conmon-{id}.scope");
+        let w = Workload::from_path(&format!("{above}/{monitor}"));
+        assert_eq!((w.container.as_str(), w.unit), ("", monitor));
+        let w = Workload::from_path(&format!("/libpod_parent/libpod-conmon-{id}"));
+        assert_eq!(w, Workload::default());
     }
 
     #[test]

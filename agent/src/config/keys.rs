@@ -221,7 +221,7 @@ fn kubernetes(value: &Value<'_, '_>, kubernetes: &mut KubernetesConfig) -> Resul
             "names" => kubernetes.names = value.boolean()?,
             "pods_socket" => kubernetes.pods_socket = value.path()?,
             "account_dir" => kubernetes.account_dir = value.path()?,
-            _ => kubernetes.runtime_socket = value.path()?,
+            _ => kubernetes.runtime_socket = Some(value.path()?),
         }
         Ok(())
     })

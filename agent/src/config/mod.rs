@@ -9,7 +9,7 @@ mod sinks;
 
 pub use parse::ConfigError;
 
-use keytrail_cluster::{ACCOUNT_DIR, PODS_SOCKET, RUNTIME_SOCKET};
+use keytrail_cluster::{ACCOUNT_DIR, PODS_SOCKET};
 use keytrail_export::{Identity, TcpSpec, TlsFiles};
 use keytrail_sensor::Limits;
 use keytrail_sink::{MeterSpec, ResponseSpec, SinkSpec};
@@ -176,8 +176,8 @@ pub struct KubernetesConfig {
     pub pods_socket: PathBuf,
     /// `kubernetes.account_dir`: `token` and `ca.crt` of the agent's service account. Default [`ACCOUNT_DIR`].
     pub account_dir: PathBuf,
-    /// `kubernetes.runtime_socket`: the container runtime's CRI socket, asked last. Default [`RUNTIME_SOCKET`].
-    pub runtime_socket: PathBuf,
+    /// `kubernetes.runtime_socket`: the container runtime's CRI socket, asked last. Without it: wherever runtimes have theirs.
+    pub runtime_socket: Option<PathBuf>,
 }
 
 impl Default for KubernetesConfig {
@@ -186,7 +186,7 @@ impl Default for KubernetesConfig {
             names: true,
             pods_socket: PODS_SOCKET.into(),
             account_dir: ACCOUNT_DIR.into(),
-            runtime_socket: RUNTIME_SOCKET.into(),
+            runtime_socket: None,
         }
     }
 }

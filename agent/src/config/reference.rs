@@ -230,8 +230,8 @@ pub const KEYS: &[Key] = &[
     Key {
         name: "kubernetes.runtime_socket",
         values: "absolute path",
-        default: "\"/run/containerd/containerd.sock\"",
-        what: "The container runtime's CRI socket, which is asked last, outside of a pod. CRI-O has it at `/run/crio/crio.sock`, k3s at `/run/k3s/containerd/containerd.sock`.",
+        default: "",
+        what: "The container runtime's CRI socket, which is asked last, outside of a pod. Without it the first that serves of `/run/k3s/containerd/containerd.sock` (k3s, RKE2), `/run/k0s/containerd.sock`, `/var/snap/microk8s/common/run/containerd.sock`, `/run/crio/crio.sock`, `/run/cri-dockerd.sock` and `/run/containerd/containerd.sock`.",
     },
     Key {
         name: "log.level",

@@ -20,12 +20,7 @@ pub(crate) struct PodSandboxFilter {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ReadyState {}
 
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ListPodSandboxResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub items: Vec<PodSandbox>,
-}
-
+/// Of `ListPodSandboxResponse`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PodSandbox {
     #[prost(string, tag = "1")]
@@ -50,12 +45,7 @@ pub(crate) struct PodSandboxMetadata {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct ListContainersRequest {}
 
-#[derive(Clone, PartialEq, Message)]
-pub(crate) struct ListContainersResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub containers: Vec<Container>,
-}
-
+/// Of `ListContainersResponse`.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Container {
     #[prost(string, tag = "1")]

@@ -39,8 +39,9 @@ Three know what the pods of a node are called, and the agent asks them in this o
    just begun and does not know its pods yet is asked again.
 2. The API server, in a pod, with the agent's service account (`get`, `list` and `watch` on pods) and `NODE_NAME`. It is asked
    while the kubelet does not serve, and left when that does.
-3. The container runtime, by its CRI socket (`runtime_socket`), where there is no account to ask the API server with: on a node
-   whose kubelet is older than 1.37, as a service of it. That socket can do anything with the node's containers; the agent calls
+3. The container runtime, by its CRI socket, where there is no account to ask the API server with: on a node
+   whose kubelet is older than 1.37, as a service of it. It is looked for where containerd, CRI-O, k3s and RKE2, k0s, MicroK8s and
+   cri-dockerd have it, the first that serves is asked, and `runtime_socket` names another. That socket can do anything with the node's containers; the agent calls
    `ListPodSandbox`, `ListContainers` and `ContainerStatus`, which only read, and nothing else. It asks every two seconds: what
    lived for less has no name. The runtime knows names, labels and images, but no owner and no service account.
 
@@ -50,7 +51,16 @@ the kubelet is asked with a field mask, and one that does not know masks sends s
 event has names in `process.workload`. It is never held back for them: a name that comes later than the first event of a
 container is an event of its own, `workload_named`, with the same pod uid and container id. A pod is recognized by the uid in its
 cgroup's path, and a container by its id there. While names cannot be had of anybody there is a gap, `names_unavailable`; it
-hides no use. A host that is no node (neither a pod nor with a kubelet's directory above the socket's) asks nobody. The
-first two were tested against servers that speak the published protocols, the third with containerd; none of them in a cluster.
+hides no use. A host that is no node asks nobody: one that is neither a pod nor has, when the agent begins, a kubelet's directory above the
+socket's, a socket of a runtime that only nodes have, a pod's cgroup, or `runtime_socket`. Of an answer of the runtime 16 MiB,
+16,384 pods or containers, and 1 MiB of each are taken in: beyond the first there are no names, and what is left off of the others
+is counted; both are gaps. The
+first two were tested against servers that speak the published protocols, the third with containerd, and what is too much of
+it against such a server; none of them in a cluster, and CRI-O, k3s, k0s and MicroK8s by the paths of their sockets and the
+forms of their cgroups alone.
+
+Without a name, and with the container's id alone, are containers that are no pod's (podman, Docker, nerdctl), and pods whose
+node is itself a container of this host (kind, minikube with Docker): their kubelet and their runtime have their sockets in
+there.
 
 "#;
