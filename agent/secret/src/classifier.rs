@@ -14,6 +14,7 @@ use super::rules::{Rule, builtin, load};
 use super::ruleset::Classifier;
 use super::scan::assign::{self, TextKind};
 use super::scan::prefilter::Hook;
+use super::scan::strings::Strings;
 use super::scan::text::clean;
 use super::scan::{Finds, pem, token};
 use super::wide;
@@ -207,6 +208,7 @@ impl Classifier {
         // Message catalogues, programs, compiled code: words there are labels. A core dump or a saved environment holds
         // assignments all the same, each after a zero byte.
         let binary = memchr::memchr(0, &text[..text.len().min(HEAD)]).is_some();
+        let mut strings = Strings::of(path);
         let mut name_end = 0;
         let mut pem_end = 0;
         self.prefilter.scan(text, |start, end, hook| {
@@ -227,7 +229,8 @@ impl Classifier {
                     }
                 }
                 Hook::Assign => {
-                    self.assignment(text, start..end, (kind, binary), &mut name_end, finds);
+                    let place = (kind, binary, &mut strings);
+                    self.assignment(text, start..end, place, &mut name_end, finds);
                 }
                 Hook::Url => {
                     if finds.spend(derive::url::cost(text, start)) {
@@ -255,7 +258,7 @@ impl Classifier {
         &self,
         text: &[u8],
         word: Range<usize>,
-        (kind, binary): (TextKind, bool),
+        (kind, binary, strings): (TextKind, bool, &mut Strings),
         seen: &mut usize,
         finds: &mut Finds,
     ) {
@@ -283,7 +286,14 @@ impl Classifier {
         {
             return;
         }
+        // A text within source code has no names of things in it.
+        let within = kind == TextKind::Source
+            && assign::begins_line(text, &name)
+            && strings.hold(text, name.start);
+        let kind = if within { TextKind::Other } else { kind };
         match assign::read(text, name.clone(), kind) {
+            // Such texts explain things as often: a word there is an example.
+            Some(found) if within && found.confidence < WORD => {}
             Some(found) => self.assigned(text, found, finds),
             None if assign::list::may_follow(text, name.end) && finds.spend(assign::list::COST) => {
                 for found in assign::list::read(text, &name) {
@@ -310,6 +320,9 @@ impl Classifier {
         finds.push(raw);
     }
 }
+
+/// What is claimed at least of a password that is more than a bare word.
+const WORD: f64 = 0.3;
 
 /// How much of a text tells whether it is one.
 const HEAD: usize = 8192;

@@ -240,7 +240,23 @@ pub fn doubt(value: &[u8]) -> Doubt {
     if value.is_empty() {
         return Doubt::Hard;
     }
-    if template(value) || repeated(value) || elided(value) {
+    if elided(value) {
+        return Doubt::Hard;
+    }
+    uncut(value)
+}
+
+/// The same for what stands under a name that says password: a person may end one with dots.
+pub fn doubt_of_password(value: &[u8]) -> Doubt {
+    if ends_in_dots(value) {
+        uncut(value)
+    } else {
+        doubt(value)
+    }
+}
+
+fn uncut(value: &[u8]) -> Doubt {
+    if template(value) || repeated(value) {
         return Doubt::Hard;
     }
     if documented(value) {
@@ -303,11 +319,14 @@ fn template(v: &[u8]) -> bool {
         .skip(1)
         .take_while(|b| b.is_ascii_uppercase() || **b == b'_')
         .count();
-    if starts(b"$")
-        && capitals >= 4
-        && v.get(capitals + 1)
+    if starts(b"$") && capitals >= 4 && {
+        // A number of one or two digits counts variables.
+        let rest = &v[capitals + 1..];
+        let digits = rest.iter().take(2).take_while(|b| b.is_ascii_digit());
+        rest[digits.count()..]
+            .first()
             .is_none_or(|b| !b.is_ascii_alphanumeric())
-    {
+    } {
         return true;
     }
     // A bare shell variable.
@@ -321,9 +340,29 @@ fn template(v: &[u8]) -> bool {
         && (!v[1..].iter().any(u8::is_ascii_digit) || v[1..].contains(&b'_'))
 }
 
-/// Cut for print: `eyJ2IjoiMSIs...`.
+/// Cut for print: `eyJ2IjoiMSIs...`, `sk-...`.
 fn elided(v: &[u8]) -> bool {
-    v.len() >= 8 && (v.ends_with(b"...") || v.ends_with("\u{2026}".as_bytes()))
+    v.ends_with(b"...") || v.ends_with("\u{2026}".as_bytes())
+}
+
+/// Fewest bytes before the dots of a password that ends in them.
+const BEFORE_DOTS: usize = 8;
+
+/// A password that a person ended with dots (`Tr0ub4dor&3...`): letters, digits and a sign that no issuer's token has. What
+/// is cut for print is the head of a token, and the mark of its issuer most of all.
+fn ends_in_dots(value: &[u8]) -> bool {
+    let Some(stem) = value.strip_suffix(b"...") else {
+        return false;
+    };
+    let holds = |class: fn(&u8) -> bool| stem.iter().any(class);
+    stem.len() >= BEFORE_DOTS
+        && stem.last() != Some(&b'.')
+        && !stem.contains(&b' ')
+        && holds(u8::is_ascii_digit)
+        && holds(u8::is_ascii_alphabetic)
+        && holds(|b| b"!@#$%^&*?;,+".contains(b))
+        // The dots of a program: `printf "%s..."`, `fmt(x)...`.
+        && !holds(|b| b"()[]{}<>\"'`\\".contains(b))
 }
 
 /// One or two different characters only, or a long run of one character.
@@ -415,6 +454,7 @@ mod tests {
             "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
             "aaaaaaaaaaaaaaaa",
             "$TOKEN",
+            "$PASSWORD1",
             "$(cat token)",
             "%API_KEY%",
             "@token@",
@@ -425,6 +465,9 @@ mod tests {
             "QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
             "eyJ2IjoiMSIsInMiOjEsImMiOi...",
             "q3VtZcK8s1Lw\u{2026}",
+            "sk-...",
+            "ghp_abc...",
+            "AKIA...",
         ] {
             assert_eq!(doubt(v.as_bytes()), Doubt::Hard, "{v}");
         }

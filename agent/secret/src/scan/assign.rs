@@ -228,6 +228,12 @@ fn skip_space(text: &[u8], from: usize, limit: usize) -> usize {
     }
 }
 
+/// A name with a sign behind it that begins its line.
+pub fn begins_line(text: &[u8], name: &Range<usize>) -> bool {
+    let sign = skip_space(text, name.end, text.len());
+    matches!(text.get(sign), Some(b'=' | b':')) && at_line_start(text, name.start)
+}
+
 /// Only white space, comment signs, a dash of a list or `export` stand before the name on its line.
 fn at_line_start(text: &[u8], name: usize) -> bool {
     let line = text[..name]

@@ -5,6 +5,7 @@ mod digest;
 pub mod name;
 pub mod pem;
 pub mod prefilter;
+pub mod strings;
 pub mod text;
 pub mod token;
 pub mod value;

@@ -5,11 +5,11 @@ mod typed;
 
 use super::name::NameClass;
 use crate::checks::strength::{distinct, entropy, looks_random, phrased, worded};
-use crate::checks::{Doubt, doubt};
+use crate::checks::{Doubt, doubt, doubt_of_password};
 pub(super) use forms::{APP_PASSWORD, app_password};
 use forms::{
     cache_key, expression, key_id, name_service, no_secret, numbered_identifier,
-    numbers_with_colons, same_word, wordy_identifier,
+    numbers_with_colons, same_word, with_year, wordy_identifier,
 };
 use typed::{by_hand, pattern, trial};
 
@@ -83,7 +83,11 @@ pub fn judge(class: NameClass, name: &[u8], value: &[u8], written: Written) -> O
     {
         return None;
     }
-    let most = match doubt(value) {
+    let doubts = match class {
+        NameClass::Password => doubt_of_password(value),
+        NameClass::Secret | NameClass::Key => doubt(value),
+    };
+    let most = match doubts {
         Doubt::Hard | Doubt::Word => return None,
         Doubt::Soft if class != NameClass::Password => return None,
         // The alphabet and its kin: people do choose it, and manuals write it.
@@ -233,7 +237,7 @@ fn secret(value: &[u8], shape: &Shape, written: Written) -> Option<f64> {
     if written == Written::Code {
         return None;
     }
-    if drawn {
+    if drawn || with_year(value) && written != Written::Compared {
         return Some(0.5);
     }
     // A secret made by a person: letters with digits or signs, not a word.

@@ -293,6 +293,15 @@ fn worst() -> Vec<Worst> {
             |_| "0.\u{6}".to_owned(),
             "",
         ),
+        // strings of source code over lines, most without an end
+        of("/srv/a.py", |i| {
+            format!("x = \"\"\"\npassword: p{i}\n'''\n")
+        }),
+        of("/srv/a.rb", |i| format!("x = <<~W{i}\npassword: p\n")),
+        of("/srv/a.js", |_| "\\'password: p /*".to_owned()),
+        within("/srv/a.js", "password=1\n", |_| "'\\'\"".to_owned(), ""),
+        of("/srv/a.js", |i| format!("`\npassword: {}`", fresh(i, 9))),
+        of("/srv/a.rs", |_| "\n password: r#\"\\\"".to_owned()),
         // connection strings, keys of JSON
         of("/srv/a.txt", |i| {
             format!("server=a;user id=b;password={};", fresh(i, 16))

@@ -240,6 +240,10 @@ fn bare(text: &[u8], i: usize, limit: usize, operator: Operator, config: bool) -
     if end == limit && limit < text.len() {
         return None;
     }
+    // Dots that stand for the rest, or end a password.
+    if text[i..end].ends_with(b"...") && operator != Operator::Compare {
+        return (end > i + 3).then_some(end);
+    }
     let mut end = end;
     while end > i && matches!(text[end - 1], b',' | b';' | b')' | b'}' | b'.') {
         end -= 1;

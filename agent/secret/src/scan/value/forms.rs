@@ -54,7 +54,11 @@ pub(super) fn same_word(name: &[u8], value: &[u8]) -> bool {
     };
     let (stem, of) = (&v[..plain(&v)], &n[..plain(&n)]);
     let made = [&b"key"[..], b"token", b"secret"];
-    if stem.len() >= 6 && of.ends_with(stem) && made.iter().any(|word| stem.ends_with(word)) {
+    if stem.len() >= 6
+        && of.ends_with(stem)
+        && made.iter().any(|word| stem.ends_with(word))
+        && !with_year(value)
+    {
         return true;
     }
     // user_password, api-token, PasswordField: separators or camel case around a word of the trade, no digits but those at the
@@ -81,6 +85,18 @@ pub(super) fn same_word(name: &[u8], value: &[u8]) -> bool {
         b"pass",
     ];
     word_like && parted && TRADE.iter().any(|t| v.windows(t.len()).any(|w| w == *t))
+}
+
+/// The word and a year (`secret2024`): what people choose who have to choose a new one. Numbers of things are shorter, or
+/// lengths (`secret1024`).
+pub(super) fn with_year(value: &[u8]) -> bool {
+    let Some((word, year)) = value.split_last_chunk::<4>() else {
+        return false;
+    };
+    matches!(
+        year,
+        [b'2', b'0', b'0'..=b'3', b'0'..=b'9'] | [b'1', b'9', b'7'..=b'9', b'0'..=b'9']
+    ) && word.eq_ignore_ascii_case(b"secret")
 }
 
 /// A member of something, as code names it: words with dots between them, and numbers at their ends.
