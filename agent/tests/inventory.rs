@@ -546,7 +546,7 @@ fn named_after_what_is_in_it() {
     }
     let changes = host.json(&["diff", "--now"]);
     assert_eq!(changes["changes"].as_array().unwrap().len(), 0, "{changes}");
-    for format in ["table", "yaml", "csv", "sarif", "cbom"] {
+    for format in ["table", "wide", "yaml", "csv", "sarif", "cbom"] {
         let shown = host.run(&["-o", format]);
         assert!(shown.status.success(), "{format}");
     }

@@ -5,8 +5,8 @@ use super::args::AddressArgs;
 use super::classify::KEY_FILE;
 use super::demo::decoy::{random_base62, token};
 use super::exit;
-use super::history::{End, Outcome, Shape, history, print, run as connected};
-use crate::output::{Style, history as render};
+use super::history::{End, Outcome, Shape, history, print, run as connected, show};
+use crate::output::history as render;
 use clap::{Args, Subcommand, ValueEnum};
 use keytrail_proto::v1::baseline_service_client::BaselineServiceClient;
 use keytrail_proto::v1::{
@@ -64,7 +64,12 @@ pub enum DecoyAction {
 #[derive(Debug, Args)]
 pub struct KeyArgs {
     /// Where the agent keeps its fingerprint key.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/keytrail")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/keytrail",
+        env = "KEYTRAIL_STATE_DIR"
+    )]
     pub state_dir: PathBuf,
 
     /// The fleet's fingerprint key, when the agent uses one.
@@ -158,17 +163,7 @@ pub(super) fn run(args: &DecoyArgs) -> u8 {
                     .await?
                     .into_inner()
                     .decoys;
-                let rows = render::decoys(&decoys);
-                match output {
-                    Shape::Json => {
-                        for decoy in &decoys {
-                            let text = crate::output::json(decoy).map_err(|e| failed(&e))?;
-                            print(&(text + "\n"))?;
-                        }
-                    }
-                    Shape::Csv => print(&rows.csv())?,
-                    Shape::Table | Shape::Wide => print(&rows.text(&Style::of(io::stdout())))?,
-                }
+                show(*output, &decoys, render::decoys)?;
                 Ok(exit::OK)
             }
             DecoyAction::Remove { decoy, key } => {

@@ -1,6 +1,6 @@
 //! `keytrail doctor`: what is seen here, what is not, and what to do about it.
 
-use super::args::{DoctorArgs, TableFormat};
+use super::args::DoctorArgs;
 use super::verdict::Verdict;
 use super::{exit, fail, host, privilege, status};
 use crate::config::Config;
@@ -17,17 +17,17 @@ const SIGNALS: Rows = Rows {
 };
 
 pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
-    let style = Style::of(io::stdout());
+    let table = args.output.style(io::stdout());
     let address = &args.agent.target();
     let (answer, absent) = match ask(address) {
         Ok(answer) => (answer, None),
         Err(ClientError::NoAgent(Target::Unix(_))) => match open(config) {
             Ok(answer) => (answer, Some(address)),
             Err((sentence, code)) => {
-                if args.output == TableFormat::Table {
+                if let Some(style) = &table {
                     print(&format!(
                         "NOT WELL: no agent answers on {address}, and nothing can be tried here and now.\n\n{}",
-                        facts(&style)
+                        facts(style)
                     ));
                 }
                 return fail(&sentence, code);
@@ -39,7 +39,7 @@ pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
         verdict if args.strict => verdict.strict(),
         verdict => verdict,
     };
-    if args.output == TableFormat::Table {
+    if let Some(style) = &table {
         let origin = match (&answer.node, absent) {
             (Some(node), None) => format!(
                 "As the agent on {address} (version {}) sees it:",
@@ -56,12 +56,12 @@ pub(super) fn run(args: &DoctorArgs, config: Config) -> u8 {
         style.paint(&mut first, colour, &verdict.line());
         // Of another host nothing can be found out from here.
         let facts = match address.is_local() {
-            true => facts(&style) + "\n",
+            true => facts(style) + "\n",
             false => String::new(),
         };
         print(&format!(
             "{first}\n\n{facts}{origin}\n{}",
-            status::render(&answer, &style)
+            status::render(&answer, style)
         ));
     } else {
         let written = json(&answer)

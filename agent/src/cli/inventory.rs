@@ -116,6 +116,8 @@ pub enum InventoryAction {
 pub enum InventoryFormat {
     #[default]
     Table,
+    /// The table with nothing cut.
+    Wide,
     Json,
     Yaml,
     Csv,
@@ -130,6 +132,7 @@ impl InventoryFormat {
     fn of_changes(self) -> Option<TableFormat> {
         Some(match self {
             InventoryFormat::Table => TableFormat::Table,
+            InventoryFormat::Wide => TableFormat::Wide,
             InventoryFormat::Json => TableFormat::Json,
             InventoryFormat::Yaml => TableFormat::Yaml,
             InventoryFormat::Csv => TableFormat::Csv,
@@ -143,7 +146,7 @@ impl InventoryFormat {
 pub fn run(args: &InventoryArgs) -> u8 {
     if args.action.is_some() && args.output.of_changes().is_none() {
         eprintln!(
-            "keytrail: changes have no form in sarif and cbom: table, json, yaml and csv are there"
+            "keytrail: changes have no form in sarif and cbom: table, wide, json, yaml and csv are there"
         );
         return exit::USAGE;
     }
@@ -327,12 +330,11 @@ fn show(args: &InventoryArgs, document: &Document, report: &Report) -> Result<()
             };
             printed(written.and_then(|()| out.flush()))
         }
-        InventoryFormat::Table => print(&render::inventory(
-            document,
-            report,
-            &shown,
-            &Style::of(io::stdout()),
-        )),
+        InventoryFormat::Table | InventoryFormat::Wide => {
+            let format = args.output.of_changes().unwrap_or_default();
+            let style = format.style(io::stdout()).unwrap_or(Style::PLAIN);
+            print(&render::inventory(document, report, &shown, &style))
+        }
         InventoryFormat::Yaml | InventoryFormat::Csv => {
             let mut bytes = Vec::new();
             render::write_document(&mut bytes, document, report, &shown)?;
@@ -392,14 +394,13 @@ fn show_changes(
         .into_iter()
         .filter(|c| shows(args, c.entry()))
         .collect();
-    match args.output.of_changes().unwrap_or_default() {
+    let format = args.output.of_changes().unwrap_or_default();
+    if let Some(style) = format.style(io::stdout()) {
+        print(&render::changes(from, to, &changes, &style))?;
+        return Ok(exit::OK);
+    }
+    match format {
         TableFormat::Json => print(&json(&render::diff_document(from, to, &changes))?)?,
-        TableFormat::Table => print(&render::changes(
-            from,
-            to,
-            &changes,
-            &Style::of(io::stdout()),
-        ))?,
         other => print(&in_format(
             &render::diff_document(from, to, &changes),
             other,

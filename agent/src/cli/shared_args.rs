@@ -1,9 +1,10 @@
 //! Options that several subcommands have.
 
 use crate::config::{DEFAULT_LISTEN, Tier};
-use crate::output::Format;
+use crate::output::{Format, Style};
 use clap::{Args, ValueEnum};
 use keytrail_export::{Target, TlsFiles};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 /// What every subcommand that sees for itself takes.
@@ -100,16 +101,28 @@ impl AddressArgs {
 pub enum TableFormat {
     #[default]
     Table,
+    /// The table with nothing cut.
+    Wide,
     Json,
     Yaml,
     Csv,
 }
 
 impl TableFormat {
+    /// How a table for people is shown on `stream`; `None` for what programs read.
+    pub fn style(self, stream: impl AsFd) -> Option<Style> {
+        match self {
+            TableFormat::Table => Some(Style::of(stream)),
+            TableFormat::Wide => Some(Style::of(stream).uncut()),
+            TableFormat::Json | TableFormat::Yaml | TableFormat::Csv => None,
+        }
+    }
+
     /// As what documents are written in.
     pub fn format(self) -> Format {
         match self {
             TableFormat::Table => Format::Compact,
+            TableFormat::Wide => Format::Wide,
             TableFormat::Json => Format::Json,
             TableFormat::Yaml => Format::Yaml,
             TableFormat::Csv => Format::Csv,

@@ -265,7 +265,7 @@ pub const VARIABLES: &[(&str, &str)] = &[
     ("KEYTRAIL_TLS_KEY", "`--tls-key`: its private key, PEM."),
     (
         "KEYTRAIL_STATE_DIR",
-        "`--state-dir` of `agent`, `classify` and `inventory`.",
+        "`--state-dir` of `agent`, `classify`, `decoy`, `inventory` and `used`.",
     ),
     (
         "KEYTRAIL_CONFIG",

@@ -23,7 +23,7 @@ mod writer;
 pub use clock::{Local, parse as parse_time, utc};
 pub use escape::{Cut, escape, fit, fold};
 pub use keytrail_proto::json;
-pub use rows::{Rows, document};
+pub use rows::{Rows, document, yaml};
 pub use style::{Colour, Style};
 pub use summary::{Summary, TraceEnd};
 pub use table::Table;

@@ -60,6 +60,15 @@ impl Style {
         }
     }
 
+    /// The same without an end of the lines.
+    #[must_use]
+    pub fn uncut(self) -> Style {
+        Style {
+            width: None,
+            ..self
+        }
+    }
+
     /// Appends `text` in `colour` when the stream shows colours.
     pub fn paint(&self, out: &mut String, colour: Colour, text: &str) {
         if self.colour && colour != Colour::Plain && !text.trim().is_empty() {

@@ -123,6 +123,14 @@ pub fn used_says_yes_and_never_without_a_use() {
     let list = agent.client("credentials").args(["-o", "csv"]).run();
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     assert!(list.lines().any(|l| l.contains(&fingerprint)), "{list}");
+    // One document an object, of the same fields.
+    let count = |shape: &str, sign: &str| {
+        let done = agent.client("credentials").args(["-o", shape]).run();
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(text.contains(&fingerprint), "{text}");
+        text.lines().filter(|l| l.starts_with(sign)).count()
+    };
+    assert_eq!(count("yaml", "---"), count("json", "{"));
     let graph = agent
         .client("graph")
         .args(["-o", "html", "--credential", &fingerprint])

@@ -16,6 +16,8 @@ pub enum Shape {
     Wide,
     /// Canonical proto3 JSON, one object a line.
     Json,
+    /// The same as YAML, one document an object.
+    Yaml,
     /// RFC 4180, with headings.
     Csv,
 }
@@ -30,6 +32,8 @@ pub enum FindingShape {
     Wide,
     /// Canonical proto3 JSON, one object a line.
     Json,
+    /// The same as YAML, one document an object.
+    Yaml,
     /// RFC 4180, with headings.
     Csv,
     /// Results of SARIF 2.1.0, for code hosts and what collects scans.
@@ -43,6 +47,7 @@ impl FindingShape {
             FindingShape::Table => Shape::Table,
             FindingShape::Wide => Shape::Wide,
             FindingShape::Json => Shape::Json,
+            FindingShape::Yaml => Shape::Yaml,
             FindingShape::Csv => Shape::Csv,
             FindingShape::Sarif => return None,
         })
@@ -185,7 +190,12 @@ pub struct UsedArgs {
     pub secret_stdin: bool,
 
     /// Where the agent keeps its fingerprint key.
-    #[arg(long, value_name = "DIR", default_value = "/var/lib/keytrail")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        default_value = "/var/lib/keytrail",
+        env = "KEYTRAIL_STATE_DIR"
+    )]
     pub state_dir: PathBuf,
 
     /// The fleet's fingerprint key, when the agent uses one.

@@ -11,7 +11,7 @@ pub(super) use used::run as used;
 
 use super::filter_args::When;
 use super::{exit, fail};
-use crate::output::{Style, history as render, json, sarif};
+use crate::output::{Style, history as render, json, sarif, yaml};
 use args::BaselineAction;
 use keytrail_export::{Channel, Target, connect_channel};
 use keytrail_proto::v1::baseline_service_client::BaselineServiceClient;
@@ -112,8 +112,12 @@ fn line<T: Serialize + prost::Name>(message: &T) -> Result<String, End> {
     Ok(text + "\n")
 }
 
-/// Rows as they were asked for: JSON one object a line.
-fn show<T: Serialize + prost::Name>(
+fn document<T: Serialize + prost::Name>(message: &T) -> io::Result<String> {
+    Ok(yaml(message)? + "\n")
+}
+
+/// Rows as they were asked for: JSON one object a line, YAML one document an object.
+pub(super) fn show<T: Serialize + prost::Name>(
     shape: Shape,
     rows: &[T],
     table: impl Fn(&[T]) -> render::Rows,
@@ -122,6 +126,11 @@ fn show<T: Serialize + prost::Name>(
         Shape::Json => {
             for row in rows {
                 print(&line(row)?)?;
+            }
+        }
+        Shape::Yaml => {
+            for row in rows {
+                print(&document(row)?)?;
             }
         }
         Shape::Csv => print(&table(rows).csv())?,
@@ -167,6 +176,7 @@ pub(super) fn credential(args: &CredentialArgs) -> u8 {
             .into_inner();
         match args.output {
             Shape::Json => print(&line(&answer)?)?,
+            Shape::Yaml => print(&document(&answer)?)?,
             Shape::Csv => print(&render::uses(&answer.uses, true).csv())?,
             Shape::Table | Shape::Wide => print(&render::passport(
                 &answer,
@@ -269,6 +279,7 @@ pub(super) fn coverage(args: &CoverageArgs) -> u8 {
             .into_inner();
         match args.output {
             Shape::Json => print(&line(&answer)?)?,
+            Shape::Yaml => print(&document(&answer)?)?,
             Shape::Csv => print(&render::hidden(&answer.hidden, true).csv())?,
             Shape::Table | Shape::Wide => print(&render::coverage(
                 &answer,

@@ -1,7 +1,7 @@
 //! `keytrail used`: yes, no, or unknown because.
 
 use super::args::{Shape, UsedArgs};
-use super::{End, Outcome, history, line, print};
+use super::{End, Outcome, document, history, line, print};
 use crate::cli::classify::KEY_FILE;
 use crate::cli::exit;
 use crate::cli::filter_args::When;
@@ -76,6 +76,7 @@ const NO: u8 = u8::MAX;
 fn answer(args: &UsedArgs, answer: CheckUseResponse) -> Outcome {
     match args.output {
         Shape::Json => print(&line(&answer)?)?,
+        Shape::Yaml => print(&document(&answer)?)?,
         Shape::Csv => print(&render::uses(&answer.uses, true).csv())?,
         Shape::Table | Shape::Wide => print(&render::verdict(
             &answer,
