@@ -237,10 +237,10 @@ impl Harvest {
 
     /// Notes what outlasts its writer; in how many kinds of places there is something by now, where one lets somebody in.
     fn persist(&mut self, facts: &Facts, process: &ProcessFacts) -> usize {
-        if facts.kind != "persistence_written" || is_typed(process) {
+        let path = &facts.source.path;
+        if facts.kind != "persistence_written" || is_typed(process, path) {
             return 0;
         }
-        let path = &facts.source.path;
         let lets_in = lets_in(path);
         let act = Act {
             time_ns: facts.time_ns,

@@ -245,6 +245,13 @@ pub(crate) fn holds(condition: &Program, context: &Context<'_, '_>) -> bool {
 }
 
 impl Rule {
+    /// Whether it makes the finding of another needless on one event. Of the same subject only: else what is counted again by
+    /// the one would be the first of the other.
+    pub(crate) fn speaks_for(&self, other: &Rule) -> bool {
+        self.covers.contains(&other.name)
+            && (self.subject, self.once) == (other.subject, other.once)
+    }
+
     pub(crate) fn parse(language: &Language, file: &str, text: &str) -> Result<Rule, RuleError> {
         let refuse = |reason: String| RuleError {
             file: file.into(),

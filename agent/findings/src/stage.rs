@@ -449,10 +449,7 @@ impl Stage {
             .collect();
         for rule in &holding {
             // What says more of the same event speaks for it; who else has the credential by it is noted all the same.
-            if holding
-                .iter()
-                .any(|other| other.covers.contains(&rule.name))
-            {
+            if holding.iter().any(|other| other.speaks_for(rule)) {
                 leaks.push(rule.name.clone());
                 continue;
             }

@@ -15,9 +15,8 @@ use zeroize::Zeroizing;
 /// is full: base64 ends shorter ones with its `=`, and so do settings without a value.
 const LONGEST: usize = 80;
 const FULL: usize = 60;
-/// Most text that is put together, and most places at which something in it was; of more the last half stays.
+/// Most text that is put together; of more the last half stays. With a line more it is counted in 16 bits.
 const MOST: usize = 8 * 1024;
-const MOST_SEAMS: usize = 1024;
 /// Behind a write it is looked at when this share of it is new: else at the end of its last line.
 const OFTEN: usize = 16;
 
@@ -29,7 +28,7 @@ pub struct Quoted {
     too_long: bool,
     /// The lines before it that it goes on with, decoded, and where in them something was joined or decoded.
     text: Zeroizing<Vec<u8>>,
-    seams: Vec<usize>,
+    seams: Vec<u16>,
     /// How much of the text was looked at with all that is in it.
     seen: usize,
     /// When the first byte came that is kept, nanoseconds since boot.
@@ -92,7 +91,7 @@ impl Quoted {
         let whole = !too_long && (goes_on || full || has_escape(inside)) && self.decode(inside);
         if whole {
             if soft.is_some() && (full || goes_on) {
-                self.seams.push(self.text.len());
+                self.seam(self.text.len());
                 self.bound(sink);
                 return;
             }
@@ -117,9 +116,9 @@ impl Quoted {
                         right = false;
                         break;
                     };
-                    self.seams.push(text.len());
+                    self.seam(text.len());
                     text.push((high << 4 | low) as u8);
-                    self.seams.push(text.len());
+                    self.seam(text.len());
                     rest = more;
                 }
                 (b'=', _) => {
@@ -134,6 +133,14 @@ impl Quoted {
         }
         self.text = text;
         right
+    }
+
+    /// Something was joined or decoded there. The end of an escape is the beginning of the next.
+    fn seam(&mut self, at: usize) {
+        let at = u16::try_from(at).unwrap_or(u16::MAX);
+        if self.seams.last() != Some(&at) {
+            self.seams.push(at);
+        }
     }
 
     /// The text, with room for that much more.
@@ -177,7 +184,11 @@ impl Quoted {
         }
         let (seen, seams, text) = (self.seen, &self.seams, &self.text[..]);
         let joined = |span: &Range<usize>| {
-            span.end > seen && seams.iter().any(|at| span.start < *at && *at < span.end)
+            let next = seams.partition_point(|at| usize::from(*at) <= span.start);
+            span.end > seen
+                && seams
+                    .get(next)
+                    .is_some_and(|at| usize::from(*at) < span.end)
         };
         let matcher = sink.matcher;
         sink.hits.enter(Transform::QuotedPrintable);
@@ -187,16 +198,17 @@ impl Quoted {
 
     /// Keeps the last half of too much text.
     fn bound(&mut self, sink: &mut Sink<'_>) {
-        if self.text.len() < MOST && self.seams.len() < MOST_SEAMS {
+        if self.text.len() < MOST {
             return;
         }
         self.look(sink);
-        let by_seams = self.seams.len().checked_sub(MOST_SEAMS / 2);
-        let by_text = self.text.len().saturating_sub(MOST / 2);
-        let old = by_text.max(by_seams.map_or(0, |first| self.seams[first]));
+        let old = self.text.len() - MOST / 2;
         self.text = encode::copy(&self.text[old..]);
-        self.seams.retain(|at| *at > old);
-        self.seams.iter_mut().for_each(|at| *at -= old);
+        let seams = self
+            .seams
+            .iter()
+            .filter_map(|at| at.checked_sub(old as u16));
+        self.seams = seams.filter(|at| *at > 0).collect();
         self.seen = self.seen.saturating_sub(old);
     }
 

@@ -121,7 +121,7 @@ pub fn uncovered(libraries: &[&LibraryReport], boot_ns: u64) -> Vec<GapSeen> {
 }
 
 /// The same for the core, which says so of who sends by it.
-pub fn unhooked(library: &LibraryReport) -> Observation {
+pub fn unhooked(library: &LibraryReport, users: Vec<u32>) -> Observation {
     // What is said of a stack names its version, where that is known.
     let stack = library.stack.map_or("TLS", TlsStack::word);
     let reason = if library.reason.to_lowercase().contains(stack) {
@@ -132,7 +132,7 @@ pub fn unhooked(library: &LibraryReport) -> Observation {
     Observation::Unhooked(Box::new(UnhookedSeen {
         path: library.path.clone(),
         reason,
-        users: library.users.clone(),
+        users,
     }))
 }
 

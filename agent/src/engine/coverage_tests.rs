@@ -267,7 +267,7 @@ fn why_a_library_is_not_probed_is_reported_with_what_it_is() {
         ("it is cut off", "rustls: it is cut off"),
     ] {
         rustls.reason = reason.to_owned();
-        let Observation::Unhooked(seen) = unhooked(&rustls) else {
+        let Observation::Unhooked(seen) = unhooked(&rustls, Vec::new()) else {
             panic!("another observation");
         };
         assert_eq!(

@@ -16,7 +16,7 @@ use keytrail_proto::v1;
 use keytrail_sensor::{ForeignNews, RawRecord, Sensor};
 use keytrail_store::Ledger;
 use rustix::event::{PollFd, PollFlags};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +72,7 @@ pub(super) struct Runner {
     pub node: v1::NodeStatus,
     pub lost: BTreeMap<String, u64>,
     /// Libraries already reported as not covered, with who had them mapped then.
-    pub uncovered: HashMap<String, Vec<u32>>,
+    pub uncovered: HashMap<String, HashSet<u32>>,
     /// When files that could not be found again may be reported next.
     pub unlocated_due: u64,
     /// The same for reads in /proc of processes that had ended, and how many of them are still to be reported.
@@ -551,16 +551,25 @@ impl Runner {
             .filter(|l| !l.covered && pipeline.concerns(l))
             .collect();
         let mut new = Vec::new();
+        // Containers have files of their own under one path: their users are taken together.
+        let mut present: HashMap<&str, HashSet<u32>> = HashMap::new();
         for library in all {
-            let told = uncovered.insert(library.path.clone(), library.users.clone());
-            // Every program that maps it is told to the core: what each sends by it has the reason.
-            let more = |told: &Vec<u32>| library.users.iter().any(|user| !told.contains(user));
-            if told.as_ref().is_none_or(more) {
-                pipeline.step(&coverage::unhooked(library));
+            let users = present.entry(&library.path).or_default();
+            users.extend(&library.users);
+            let known = uncovered.get(&library.path);
+            // Each program that maps it is told to the core once: what it sends by it has the reason.
+            let is_new = |user: &u32| known.is_none_or(|known| !known.contains(user));
+            let fresh: Vec<u32> = library.users.iter().copied().filter(is_new).collect();
+            if known.is_none() || !fresh.is_empty() {
+                pipeline.step(&coverage::unhooked(library, fresh));
             }
-            if told.is_none() {
+            if known.is_none() {
                 new.push(library);
             }
+        }
+        uncovered.values_mut().for_each(HashSet::clear);
+        for (path, users) in present {
+            uncovered.insert(path.to_owned(), users);
         }
         for gap in coverage::uncovered(&new, now) {
             pipeline.gap(gap);

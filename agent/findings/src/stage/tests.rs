@@ -97,6 +97,17 @@ fn one_event_makes_the_finding_that_says_most() {
     // What was covered was not reported, and is when it comes alone.
     let next = stage.step(&read(2, &["package_install"]));
     assert_eq!(rules(&next), ["package-install"]);
+    // What the one only counts again is the first of another: where it went is said.
+    let mut out = read(3, &["agent_tool", "package_install"]);
+    out.kind = "credential_sent".into();
+    out.channel = "tls".into();
+    out.destination = sent(3, "", "evil.example").destination;
+    let sent_on = stage.step(&out);
+    assert!(
+        rules(&sent_on).contains(&"package-install-sent"),
+        "{:?}",
+        rules(&sent_on)
+    );
     // Where a site does not want the one, it gets the others.
     let (mut stage, _) = Stage::builtin();
     let hidden =

@@ -38,10 +38,10 @@ impl Unhooked {
     /// A holder begins a program: its file is searched, unless it was before.
     pub(super) fn asked(&mut self, proc: &Proc, boot_ns: u64) {
         let key = (proc.exe.path.clone(), proc.exe.inode);
-        if self.asked.len() >= MOST && !self.asked.contains_key(&key) {
-            self.asked.pop_first();
+        // Of one that finds no room nothing is said: who takes its place would be dated anew.
+        if self.asked.len() < MOST || self.asked.contains_key(&key) {
+            self.asked.entry(key).or_insert(boot_ns);
         }
-        self.asked.entry(key).or_insert(boot_ns);
     }
 
     /// Why nothing was seen of what this process encrypted from then on, nanoseconds since boot.
@@ -50,7 +50,9 @@ impl Unhooked {
         let known = known.or_else(|| self.users.get(&program(proc)));
         known.map(String::as_str).or_else(|| {
             let asked = *self.asked.get(&(proc.exe.path.clone(), proc.exe.inode))?;
-            (since_ns.saturating_sub(asked) < SEARCH_NS).then_some(JUST_ASKED)
+            // Before it was asked for, another start of the program may have been inspected long ago.
+            let since = since_ns.checked_sub(asked)?;
+            (since < SEARCH_NS).then_some(JUST_ASKED)
         })
     }
 }
