@@ -7,7 +7,7 @@ use keytrail_model::status::{LibraryReport, Refused, SensorStatus};
 use keytrail_model::{GapReason, GapSeen, Observation, Pid, Signal, TlsStack, UnhookedSeen};
 use keytrail_proto::v1;
 use keytrail_sensor::Limit;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// Paths named in one gap.
@@ -118,6 +118,14 @@ pub fn uncovered(libraries: &[&LibraryReport], boot_ns: u64) -> Vec<GapSeen> {
         }
     };
     stacks.into_iter().map(gap).collect()
+}
+
+/// Who is to be told of a library, which each program that maps it is once: what it sends by it has the reason. `known` was
+/// told before; `None`: nobody is new.
+pub fn fresh(known: Option<&HashSet<u32>>, users: &[u32]) -> Option<Vec<u32>> {
+    let is_new = |user: &u32| known.is_none_or(|known| !known.contains(user));
+    let fresh: Vec<u32> = users.iter().copied().filter(is_new).collect();
+    (known.is_none() || !fresh.is_empty()).then_some(fresh)
 }
 
 /// The same for the core, which says so of who sends by it.

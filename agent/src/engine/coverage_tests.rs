@@ -267,7 +267,7 @@ fn why_a_library_is_not_probed_is_reported_with_what_it_is() {
         ("it is cut off", "rustls: it is cut off"),
     ] {
         rustls.reason = reason.to_owned();
-        let Observation::Unhooked(seen) = unhooked(&rustls, Vec::new()) else {
+        let Observation::Unhooked(seen) = unhooked(&rustls, rustls.users.clone()) else {
             panic!("another observation");
         };
         assert_eq!(
@@ -385,4 +385,14 @@ fn the_stream_says_all_of_it() {
             })
         );
     }
+}
+
+/// A program that maps a library later is told once, and nothing is told where nobody is new.
+#[test]
+fn users_of_a_library_are_told_once() {
+    assert_eq!(fresh(None, &[]), Some(vec![]));
+    assert_eq!(fresh(None, &[1, 2]), Some(vec![1, 2]));
+    let known = [1, 2].into();
+    assert_eq!(fresh(Some(&known), &[1, 2]), None);
+    assert_eq!(fresh(Some(&known), &[1, 2, 3]), Some(vec![3]));
 }

@@ -557,11 +557,8 @@ impl Runner {
             let users = present.entry(&library.path).or_default();
             users.extend(&library.users);
             let known = uncovered.get(&library.path);
-            // Each program that maps it is told to the core once: what it sends by it has the reason.
-            let is_new = |user: &u32| known.is_none_or(|known| !known.contains(user));
-            let fresh: Vec<u32> = library.users.iter().copied().filter(is_new).collect();
-            if known.is_none() || !fresh.is_empty() {
-                pipeline.step(&coverage::unhooked(library, fresh));
+            if let Some(users) = coverage::fresh(known, &library.users) {
+                pipeline.step(&coverage::unhooked(library, users));
             }
             if known.is_none() {
                 new.push(library);
